@@ -1,0 +1,46 @@
+//! Kifa: a crash-proof local log for payment terminals and mobile-money agents.
+//!
+//! Entries go in, entries come out, and **every confirmed write survives power failure**.
+//!
+//! # Three words
+//! - **written**: the bytes were handed to the device.
+//! - **durable**: a data sync that began after the write completed has succeeded.
+//! - **confirmed**: the producer was told "yes": `Log::append` or `Ticket::wait` returned.
+//!
+//! # The promise
+//! - **cautious** (default): confirmed implies durable. **emergency**: the same, with the merging of tables paused.
+//!   **normal**: confirmed entries may be at most 49 ahead of durable, and none stays unsynced for longer than a second.
+//! - After any power cut: confirmed ⊆ recovered ⊆ submitted, in order, each entry once, byte for byte; in normal mode at
+//!   most 49 confirmed entries may be missing, and the log says which: their LSNs are a recorded `Gap`.
+//! - An LSN that a producer may have been told is never given to another entry.
+//! - Damage is never silent: bytes that were once provably durable and cannot be read any more are `Error::Corrupt`, with
+//!   file, offset and LSN, and nothing is overwritten. A torn tail of unconfirmed bytes is cut and counted.
+//! - A device that acknowledges a cache flush it has not done cannot be defended against, only detected.
+//!
+//! # The way of an entry
+//! ```text
+//!  Log::append / Log::submit, from any thread
+//!            │  staged into the open group's buffer, under a short lock that gives LSN and timestamp
+//!            ▼
+//!    ┌───────────────┐   one thread; the only one that submits storage I/O
+//!    │    reactor    │   stage → group → write and sync → confirm → memtable
+//!    └───────┬───────┘
+//!  segments ◄┤► tables (a frozen memtable; built on a helper thread, written by the reactor)
+//!            └► manifest (which tables and segments are live)
+//!
+//!  Reader: any process, any time, no lock: manifest, tables, then the segments behind them
+//! ```
+//!
+//! # Where to read on
+//! Data flows down this list, and so do the arrows between modules: `engine` (the public life of a log), `reactor` (the one
+//! thread), `wal` (segments, and the decision where a log ends), `memtable`, `sstable`, `compaction`, `manifest`, `query`,
+//! `format` (every byte on disk), `io` (the seam to the disk), and `sim` (the disk that loses power, for tests).
+
+// Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+mod error;
+mod format;
+
+pub use error::{Damage, Error, Result};
+pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
