@@ -41,6 +41,10 @@
 
 mod error;
 mod format;
+mod io;
+mod options;
 
 pub use error::{Damage, Error, Result};
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
+pub use io::SyncMethod;
+pub use options::{IoBackend, Options};

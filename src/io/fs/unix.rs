@@ -1,0 +1,272 @@
+//! The store's directory on Unix: every name is resolved from one open directory, so a store that is moved while it is
+//! open, or a process that changes its working directory, keeps working on the same files.
+//!
+//! - The last component of a path is never followed if it is a symbolic link, and only regular files are opened.
+//! - Modes are set after creation, so they do not depend on the umask. The umask can only take bits away, so there is no
+//!   moment at which others may look in.
+//! - O_DIRECT is switched on after opening, not asked for while creating: a file system that refuses it does so after
+//!   it has made the name, and an exclusive creation could then not be tried again.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::checked_path;
+use crate::io::{DirEntry, Metadata};
+
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+const DIR_MODE: Mode = Mode::RWXU;
+
+/// The open directory of a store.
+pub(crate) struct StoreDir {
+    dir: File,
+}
+
+impl StoreDir {
+    /// Opens the directory; `root` itself may be a symbolic link.
+    pub(crate) fn open(root: &Path) -> io::Result<StoreDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(StoreDir { dir: File::from(rustix::fs::open(root, flags, Mode::empty())?) })
+    }
+
+    /// The directory itself, to resolve names from.
+    pub(crate) fn as_file(&self) -> &File {
+        &self.dir
+    }
+
+    /// Creates a file that must not exist, for reading and writing.
+    pub(crate) fn create(&self, path: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.dir, checked_path(path)?, flags, FILE_MODE)?);
+        match rustix::fs::fchmod(&file, FILE_MODE) {
+            // A file system without modes (FAT) takes them from its mount options.
+            Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => Ok(file),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Opens a regular file for reading and writing.
+    pub(crate) fn open_rw(&self, path: &str) -> io::Result<File> {
+        self.open_regular(path, OFlags::RDWR)
+    }
+
+    /// Opens a regular file for reading.
+    pub(crate) fn open_read(&self, path: &str) -> io::Result<File> {
+        // Without NONBLOCK, somebody's pipe under that name would make the reader wait for ever.
+        self.open_regular(path, OFlags::RDONLY | OFlags::NONBLOCK)
+    }
+
+    fn open_regular(&self, path: &str, access: OFlags) -> io::Result<File> {
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = File::from(rustix::fs::openat(&self.dir, checked_path(path)?, flags, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular(path)) }
+    }
+
+    /// Opens a directory of the store, to sync or list it; the empty path is the store's own.
+    pub(crate) fn open_dir(&self, path: &str) -> io::Result<File> {
+        let path = if path.is_empty() { "." } else { checked_path(path)? };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.dir, path, flags, Mode::empty())?))
+    }
+
+    /// Creates a directory; one that exists is a success.
+    pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
+        let path = checked_path(path)?;
+        match rustix::fs::mkdirat(&self.dir, path, DIR_MODE) {
+            Ok(()) => match rustix::fs::chmodat(&self.dir, path, DIR_MODE, AtFlags::empty()) {
+                Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            },
+            Err(Errno::EXIST) => match self.file_type(path)? {
+                FileType::Directory => Ok(()),
+                _ => Err(Errno::EXIST.into()),
+            },
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Makes the names in a directory durable. Never retried.
+    pub(crate) fn sync_dir(&self, path: &str) -> io::Result<()> {
+        sync_all(&self.open_dir(path)?)
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.dir, checked_path(from)?, &self.dir, checked_path(to)?)?)
+    }
+
+    pub(crate) fn unlink(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.dir, checked_path(path)?, AtFlags::empty())?)
+    }
+
+    /// Names in a directory, sorted.
+    pub(crate) fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let dir = self.open_dir(path)?;
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let file_type = match entry.file_type() {
+                // Some file systems do not say it in the listing. A name that went away meanwhile is not listed.
+                FileType::Unknown => match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(errno.into()),
+                },
+                known => known,
+            };
+            let is_file = file_type == FileType::RegularFile;
+            entries.push(DirEntry { name: name.to_string_lossy().into_owned(), is_file });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    pub(crate) fn metadata(&self, path: &str) -> io::Result<Metadata> {
+        let stat = rustix::fs::statat(&self.dir, checked_path(path)?, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_regular(path));
+        }
+        // Width and sign of these fields differ between systems; neither is ever negative.
+        #[allow(clippy::unnecessary_cast)]
+        Ok(Metadata { bytes: stat.st_size as u64, links: stat.st_nlink as u64 })
+    }
+
+    /// Whether `path` still names this very file.
+    pub(crate) fn names(&self, path: &str, file: &File) -> io::Result<bool> {
+        let open = rustix::fs::fstat(file)?;
+        match rustix::fs::statat(&self.dir, checked_path(path)?, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn file_type(&self, path: &str) -> io::Result<FileType> {
+        let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(FileType::from_raw_mode(stat.st_mode))
+    }
+}
+
+fn not_regular(path: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is not a regular file"))
+}
+
+/// One `pread`; may be short.
+pub(crate) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.read_at(buf, offset)
+}
+
+/// One `pwrite`; may be short.
+pub(crate) fn write_at(file: &File, buf: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(buf, offset)
+}
+
+/// One write that is durable when it returns; may be short.
+#[cfg(target_os = "linux")]
+pub(crate) fn write_at_dsync(file: &File, buf: &[u8], offset: u64) -> io::Result<usize> {
+    Ok(rustix::io::pwritev2(file, &[io::IoSlice::new(buf)], offset, rustix::io::ReadWriteFlags::DSYNC)?)
+}
+
+/// Data sync, tried once. The standard library's would be retried when a signal interrupts it, and a second sync may
+/// report success for pages that the first one failed to write.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    #[cfg(target_vendor = "apple")]
+    return Ok(rustix::fs::fcntl_fullfsync(file)?);
+    #[cfg(not(target_vendor = "apple"))]
+    return Ok(rustix::fs::fdatasync(file)?);
+}
+
+/// Full sync, tried once; see [`sync_data`].
+pub(crate) fn sync_all(file: &File) -> io::Result<()> {
+    #[cfg(target_vendor = "apple")]
+    return Ok(rustix::fs::fcntl_fullfsync(file)?);
+    #[cfg(not(target_vendor = "apple"))]
+    return Ok(rustix::fs::fsync(file)?);
+}
+
+/// Creates one directory. Only the store's own (`private`) is closed to others whatever the umask.
+pub(crate) fn create_dir(path: &Path, private: bool) -> io::Result<()> {
+    if !private {
+        return std::fs::create_dir(path);
+    }
+    rustix::fs::mkdir(path, DIR_MODE)?;
+    match rustix::fs::chmod(path, DIR_MODE) {
+        Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes the file bypass the page cache, if its file system can do that with our alignment.
+#[cfg(target_os = "linux")]
+pub(crate) fn make_direct(file: &File) -> bool {
+    use rustix::fs::StatxFlags;
+    if let Ok(stat) = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
+        && StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN)
+        && !alignment_fits(stat.stx_dio_mem_align, stat.stx_dio_offset_align)
+    {
+        return false;
+    }
+    let flags = rustix::fs::fcntl_getfl(file);
+    flags.is_ok_and(|flags| rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT).is_ok())
+}
+
+/// O_DIRECT is Linux's; elsewhere a data sync does the work alone.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn make_direct(_file: &File) -> bool {
+    false
+}
+
+/// Whether our blocks meet the alignment that statx reports; 0 says that the file cannot do direct I/O at all.
+#[cfg(target_os = "linux")]
+fn alignment_fits(mem_align: u32, offset_align: u32) -> bool {
+    let fits = |align: u32| align != 0 && (crate::format::BLOCK_BYTES as u32).is_multiple_of(align);
+    fits(mem_align) && fits(offset_align)
+}
+
+#[cfg(target_os = "linux")]
+impl StoreDir {
+    /// Whether files made here will bypass the page cache: tried on a file without a name, which leaves nothing behind
+    /// even if the power fails. Where the file system has no such files, the answer comes with the first real one.
+    pub(crate) fn probe_direct(&self) -> bool {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.dir, ".", flags, FILE_MODE).is_ok_and(|fd| make_direct(&File::from(fd)))
+    }
+
+    /// Whether the file system is one that is known to honour RWF_DSYNC on direct writes: ext4 (and its elders, which
+    /// the ext4 driver serves), XFS, btrfs, F2FS.
+    pub(crate) fn honours_dsync(&self) -> bool {
+        const KNOWN: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
+        // The magic numbers have 32 bits; on some targets the field is signed and wider.
+        #[allow(clippy::unnecessary_cast)]
+        rustix::fs::fstatfs(&self.dir).is_ok_and(|stat| KNOWN.contains(&(stat.f_type as u64 & 0xFFFF_FFFF)))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl StoreDir {
+    /// See [`make_direct`].
+    pub(crate) fn probe_direct(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn direct_io_needs_an_alignment_that_blocks_meet() {
+        assert!(alignment_fits(4, 512));
+        assert!(alignment_fits(4096, 4096));
+        assert!(!alignment_fits(0, 0), "zero means that the file cannot do it");
+        assert!(!alignment_fits(512, 16384));
+        assert!(!alignment_fits(8192, 512));
+    }
+}

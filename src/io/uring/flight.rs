@@ -1,0 +1,236 @@
+//! One operation on its way through the ring: what it owns, the requests it becomes, and the verdict on their results.
+//!
+//! It only builds requests; pushing them, and the promise that goes with it, is `uring`'s.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{opcode, squeue};
+
+use crate::io::fs::{self, FileTable, StoreDir};
+use crate::io::{AlignedBuf, Durability, Op, OpId, SyncMethod};
+
+/// The name of a request in the ring: the slab key of its operation, and which half of a chain it is.
+pub(super) fn user_data(key: usize, half: usize) -> u64 {
+    (key as u64) << 1 | half as u64
+}
+
+/// The reverse of [`user_data`]; `None` for the waker's read.
+pub(super) fn key_and_half(user_data: u64) -> Option<(usize, usize)> {
+    (user_data != super::WAKE).then_some(((user_data >> 1) as usize, (user_data & 1) as usize))
+}
+
+pub(super) struct Flight {
+    pub(super) id: OpId,
+    /// The buffer of a read or write.
+    pub(super) buf: Option<AlignedBuf>,
+    /// The kernel took the write without the sync behind it.
+    pub(super) split: bool,
+    work: Work,
+    /// Keeps the descriptor open; renames and unlinks use the store's directory.
+    file: Option<Rc<File>>,
+    /// Completions yet to come.
+    pending: usize,
+    /// Results of the two halves, as the kernel reports them; 0 for a half that does not exist.
+    results: [i32; 2],
+}
+
+enum Work {
+    Write { offset: u64, len: u32, durability: Durability },
+    Read { offset: u64, len: u32, filled: u32 },
+    SyncData,
+    SyncDir,
+    // Not `CString`: its box claims to be the only way to its memory whenever it is moved, and the kernel has another.
+    Rename { from: Rc<CStr>, to: Rc<CStr> },
+    Unlink { path: Rc<CStr> },
+}
+
+/// What becomes of a flight whose completions are all in.
+pub(super) enum Step {
+    Done(io::Result<u64>),
+    /// A read stopped short of the end of the file: the rest is still to be read.
+    ReadOn,
+}
+
+impl Flight {
+    /// Checks an operation and gathers what it needs. Gives the buffer back with the error.
+    pub(super) fn prepare(
+        id: OpId,
+        op: Op,
+        files: &FileTable,
+        dir: &StoreDir,
+    ) -> Result<Flight, (io::Error, Option<AlignedBuf>)> {
+        let (work, file, buf) = match op {
+            Op::Write { file, offset, buf, len, durability } => match span(offset, len, &buf) {
+                Ok(len) => (Ok(Work::Write { offset, len, durability }), files.get(file).map(Some), Some(buf)),
+                Err(error) => return Err((error, Some(buf))),
+            },
+            Op::Read { file, offset, buf, len } => match span(offset, len, &buf) {
+                Ok(len) => (Ok(Work::Read { offset, len, filled: 0 }), files.get(file).map(Some), Some(buf)),
+                Err(error) => return Err((error, Some(buf))),
+            },
+            Op::SyncData { file } => (Ok(Work::SyncData), files.get(file).map(Some), None),
+            Op::SyncDir { path } => (Ok(Work::SyncDir), dir.open_dir(&path).map(|dir| Some(Rc::new(dir))), None),
+            Op::Rename { from, to } => {
+                let work = c_path(&from).and_then(|from| Ok(Work::Rename { from, to: c_path(&to)? }));
+                (work, Ok(None), None)
+            }
+            Op::Unlink { path } => (c_path(&path).map(|path| Work::Unlink { path }), Ok(None), None),
+            Op::Create { .. } | Op::Open { .. } | Op::Close { .. } | Op::MakeDir { .. } => {
+                unreachable!("submit carries these out itself")
+            }
+        };
+        match (work, file) {
+            (Ok(work), Ok(file)) => Ok(Flight { id, buf, split: false, work, file, pending: 0, results: [0; 2] }),
+            (Err(error), _) | (_, Err(error)) => Err((error, buf)),
+        }
+    }
+
+    /// The requests for the flight at `key`, in the order in which they must be queued. All pointers lead to memory
+    /// that the flight owns on the heap.
+    pub(super) fn entries(&mut self, key: usize, dir: &StoreDir, method: SyncMethod) -> Vec<squeue::Entry> {
+        let fd = Fd(self.file.as_deref().unwrap_or(dir.as_file()).as_raw_fd());
+        let buf = self.buf.as_mut().map_or(std::ptr::null_mut(), |buf| buf.as_mut_ptr());
+        let data_sync = || opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build();
+        let mut entries = match &self.work {
+            Work::Write { offset, len, durability } => {
+                let dsync = *durability == Durability::Own && method == SyncMethod::Dsync;
+                let rw_flags = if dsync { libc::RWF_DSYNC } else { 0 };
+                let write = opcode::Write::new(fd, buf, *len).offset(*offset).rw_flags(rw_flags).build();
+                match durability {
+                    Durability::None => vec![write],
+                    Durability::Own if dsync => vec![write],
+                    Durability::Own | Durability::File => vec![write.flags(squeue::Flags::IO_LINK), data_sync()],
+                }
+            }
+            Work::Read { offset, len, filled } => {
+                // `filled` is below `len`, which is within the buffer.
+                let rest = buf.wrapping_add(*filled as usize);
+                vec![opcode::Read::new(fd, rest, len - filled).offset(offset + u64::from(*filled)).build()]
+            }
+            Work::SyncData => vec![data_sync()],
+            Work::SyncDir => vec![opcode::Fsync::new(fd).build()],
+            Work::Rename { from, to } => vec![opcode::RenameAt::new(fd, from.as_ptr(), fd, to.as_ptr()).build()],
+            Work::Unlink { path } => vec![opcode::UnlinkAt::new(fd, path.as_ptr()).build()],
+        };
+        for (half, entry) in entries.iter_mut().enumerate() {
+            entry.set_user_data(user_data(key, half));
+        }
+        self.pending = entries.len();
+        self.results = [0; 2];
+        entries
+    }
+
+    /// Notes a completion; true if it was the last.
+    pub(super) fn record(&mut self, half: usize, result: i32) -> bool {
+        assert!(self.pending > 0, "the kernel completes each request once");
+        self.results[half] = result;
+        self.pending -= 1;
+        self.pending == 0
+    }
+
+    /// The verdict, once every completion is in.
+    pub(super) fn step(&mut self) -> Step {
+        let [first, sync] = self.results;
+        if first < 0 {
+            return Step::Done(Err(io::Error::from_raw_os_error(-first)));
+        }
+        match &mut self.work {
+            Work::Write { len, .. } => Step::Done(write_outcome(first as u32, *len, sync, self.split)),
+            Work::Read { offset, len, filled } => {
+                *filled += first as u32;
+                let file = self.file.as_deref().expect("a read has a file");
+                if first == 0 || filled == len {
+                    return Step::Done(Ok(u64::from(*filled)));
+                }
+                match fs::read_ended(file, *offset, *filled as usize) {
+                    Ok(true) => Step::Done(Ok(u64::from(*filled))),
+                    Ok(false) => Step::ReadOn,
+                    Err(error) => Step::Done(Err(error)),
+                }
+            }
+            _ => Step::Done(Ok(0)),
+        }
+    }
+}
+
+/// Whether a write, with the sync that belongs to it, is done.
+fn write_outcome(written: u32, len: u32, sync: i32, split: bool) -> io::Result<u64> {
+    if written != len {
+        return Err(fs::short_write(written as usize, len as usize));
+    }
+    if sync < 0 {
+        return Err(io::Error::from_raw_os_error(-sync));
+    }
+    if split {
+        return Err(io::Error::other("the kernel took the write without the sync behind it"));
+    }
+    Ok(0)
+}
+
+fn span(offset: u64, len: usize, buf: &AlignedBuf) -> io::Result<u32> {
+    fs::check_span(offset, len, buf.len())?;
+    u32::try_from(len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "more than 4 GiB at once"))
+}
+
+fn c_path(path: &str) -> io::Result<Rc<CStr>> {
+    Ok(Rc::from(CString::new(fs::checked_path(path)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_succeeds_only_as_a_whole() {
+        assert!(write_outcome(8192, 8192, 0, false).is_ok());
+        let short = write_outcome(4096, 8192, 0, false).expect_err("a sync behind a short write proves nothing");
+        assert_eq!(short.kind(), io::ErrorKind::WriteZero);
+        assert_eq!(short.to_string(), "short write: 4096 of 8192 bytes");
+        let sync = write_outcome(8192, 8192, -libc::EIO, false).expect_err("the sync failed");
+        assert_eq!(sync.raw_os_error(), Some(libc::EIO));
+        assert!(write_outcome(8192, 8192, 0, true).is_err(), "the sync may have run before the write");
+    }
+
+    #[test]
+    fn a_read_goes_on_until_it_is_full_or_the_file_ends() {
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len(3 * 4096 + 100).expect("it has a length");
+        let file = Rc::new(file);
+        let read = |results: &[i32]| {
+            let work = Work::Read { offset: 4096, len: 16384, filled: 0 };
+            let file = Some(Rc::clone(&file));
+            let mut flight = Flight { id: OpId(1), buf: None, split: false, work, file, pending: 0, results: [0; 2] };
+            let mut step = Step::ReadOn;
+            for &result in results {
+                assert!(matches!(step, Step::ReadOn), "it ended too early");
+                flight.results[0] = result;
+                step = flight.step();
+            }
+            match step {
+                Step::Done(outcome) => Some(outcome.expect("the results are good")),
+                Step::ReadOn => None,
+            }
+        };
+        assert_eq!(read(&[16384]), Some(16384));
+        assert_eq!(read(&[4096, 12288]), Some(16384));
+        assert_eq!(read(&[4096]), None, "short, and not at the end of the file");
+        assert_eq!(read(&[100]), None, "the same between two blocks; a direct read then fails, and is not silent");
+        assert_eq!(read(&[8192, 100]), Some(8292), "the end of the file");
+        assert_eq!(read(&[8192, 0]), Some(8192));
+        assert_eq!(read(&[0]), Some(0));
+    }
+
+    #[test]
+    fn a_request_is_named_by_key_and_half() {
+        for key in [0, 1, 255, 1 << 40] {
+            assert_eq!(key_and_half(user_data(key, 0)), Some((key, 0)));
+            assert_eq!(key_and_half(user_data(key, 1)), Some((key, 1)));
+        }
+        assert_eq!(key_and_half(super::super::WAKE), None);
+    }
+}

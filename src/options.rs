@@ -1,0 +1,76 @@
+//! Options of a log, with the limits that bound its memory, checked against each other at open.
+
+use crate::error::{Error, Result};
+use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, FlushMode};
+use crate::io::SyncMethod;
+
+/// Which backend does the I/O.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IoBackend {
+    /// io_uring where the kernel allows it, else the portable one.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// `pwrite` and data sync.
+    Portable,
+}
+
+/// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
+///
+/// Memory of an open log is bounded by `2 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 2 MiB.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// When entries are synced. Default: cautious.
+    pub flush_mode: FlushMode,
+    /// Length of a write-ahead-log segment: 1 to 1024 MiB, a multiple of 4 KiB. Default: 16 MiB.
+    pub segment_bytes: u64,
+    /// Bytes of entries kept in memory before they are written to a table: 64 KiB to 1 GiB. Default: 4 MiB.
+    pub memtable_bytes: usize,
+    /// Batches that may be handed over and not yet confirmed: 1 to 65,536. Default: 1024. A producer beyond it waits.
+    pub channel_capacity: usize,
+    /// Neighbouring tables of similar size that are merged into one: 2 to 64. Default: 4.
+    pub compaction_threshold: usize,
+    /// Whether tables are merged in the background. Default: yes.
+    pub compaction_enabled: bool,
+    /// Which backend does the I/O. Default: auto.
+    pub io_backend: IoBackend,
+    /// How a durable write reaches the device. Default: auto.
+    pub sync_method: SyncMethod,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            flush_mode: FlushMode::default(),
+            segment_bytes: 16 << 20,
+            memtable_bytes: 4 << 20,
+            channel_capacity: 1024,
+            compaction_threshold: 4,
+            compaction_enabled: true,
+            io_backend: IoBackend::default(),
+            sync_method: SyncMethod::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Checks every option against its range.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let range = |name: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::InvalidOption(format!("{name} is {value}; it must be {min} to {max}")))
+        };
+        range("segment_bytes", self.segment_bytes, ENTRY_PAYLOAD_BYTES_MAX as u64, 1 << 30)?;
+        if !self.segment_bytes.is_multiple_of(4096) {
+            let value = self.segment_bytes;
+            return Err(Error::InvalidOption(format!("segment_bytes is {value}; it must be a multiple of 4096")));
+        }
+        range("memtable_bytes", self.memtable_bytes as u64, 64 << 10, 1 << 30)?;
+        range("channel_capacity", self.channel_capacity as u64, 1, 65_536)?;
+        range("compaction_threshold", self.compaction_threshold as u64, 2, 64)
+    }
+}
