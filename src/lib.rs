@@ -43,6 +43,8 @@ mod error;
 mod format;
 mod io;
 mod options;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 
 pub use error::{Damage, Error, Result};
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
