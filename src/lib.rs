@@ -39,12 +39,14 @@
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod compaction;
 mod error;
 mod format;
 mod io;
 mod options;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+mod sstable;
 
 pub use error::{Damage, Error, Result};
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};

@@ -1,0 +1,175 @@
+//! Builds a table front to back: CPU work and memory only; the caller writes what it yields.
+//!
+//! The bytes depend on what is pushed alone, not on when or in which portions they are taken.
+
+use crate::format::entry::Entry;
+use crate::format::facts::Counts;
+use crate::format::manifest::TableMeta;
+use crate::format::table::{
+    self, BLOCK_HEADER_BYTES, BLOCK_RAW_BYTES_MAX, BlockHeader, Codec, ENTRY_HEAD_BYTES, Footer, IndexEntry,
+    META_BYTES_MAX, Span, TableFacts,
+};
+use crate::format::{BLOCK_BYTES, StoreId, block_ceil};
+use crate::io::AlignedBuf;
+
+/// Raw bytes of entries at which a block is closed; only an entry that is larger by itself exceeds it.
+pub(crate) const BLOCK_RAW_BYTES: usize = 64 << 10;
+
+const _: () = assert!(BLOCK_RAW_BYTES <= BLOCK_RAW_BYTES_MAX);
+
+/// See the module's page. Call [`take_chunk`](TableBuilder::take_chunk) often: what is not taken stays in memory.
+pub(crate) struct TableBuilder {
+    store: StoreId,
+    id: u64,
+    codec: Codec,
+    header: Vec<u8>,
+    /// Entries of the open block, before the codec, and what they cover.
+    raw: Vec<u8>,
+    open: Option<Span>,
+    /// Bytes of the file that were not taken yet.
+    finished: Vec<u8>,
+    /// Length of the file so far.
+    end: u64,
+    index: Vec<IndexEntry>,
+    /// Of closed blocks.
+    total: Option<Span>,
+    payload_bytes: u64,
+}
+
+impl TableBuilder {
+    /// Starts the table with this number.
+    pub(crate) fn new(store: StoreId, id: u64, codec: Codec) -> TableBuilder {
+        let header = table::encode_header(store, id);
+        TableBuilder {
+            store,
+            id,
+            codec,
+            raw: Vec::with_capacity(BLOCK_RAW_BYTES),
+            open: None,
+            finished: header.clone(),
+            end: header.len() as u64,
+            header,
+            index: Vec::new(),
+            total: None,
+            payload_bytes: 0,
+        }
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Panics
+    /// If its LSN is not above every LSN before it, or its payload above 1 MiB.
+    pub(crate) fn push(&mut self, entry: &Entry<'_>) {
+        self.assert_rising(&Span::of(entry));
+        if let Some(open) = self.open {
+            let full = self.raw.len() + ENTRY_HEAD_BYTES + entry.payload.len() > BLOCK_RAW_BYTES;
+            if full || entry.lsn.0 - open.first_lsn.0 > u64::from(u32::MAX) {
+                self.close_block();
+            }
+        }
+        let open = self.open.map_or_else(|| Span::of(entry), |open| open.join(Span::of(entry)));
+        table::encode_entry(&mut self.raw, open.first_lsn, entry);
+        self.open = Some(open);
+    }
+
+    /// Adds a block of another table of this store as it is, without decoding it. `block` is its header and stored data,
+    /// as checked by [`BlockHeader::decode`], which yielded `header` and `crc`; the CRC is carried over, not computed anew,
+    /// so that damage in memory on the way does not get a good checksum.
+    ///
+    /// # Panics
+    /// If its LSNs are not above every LSN before them.
+    pub(crate) fn push_block(&mut self, header: &BlockHeader, crc: u32, block: &[u8]) {
+        self.assert_rising(&header.span);
+        self.close_block();
+        self.finished.extend_from_slice(block);
+        self.add_to_index(header, crc, block.len());
+    }
+
+    /// Takes finished bytes, a multiple of 4096 and at least `bytes_min` of them, to be written behind all that was taken
+    /// before; the first chunk belongs to offset 0. `None` while there are fewer.
+    pub(crate) fn take_chunk(&mut self, bytes_min: usize) -> Option<AlignedBuf> {
+        let whole = self.finished.len() / BLOCK_BYTES * BLOCK_BYTES;
+        if whole < bytes_min.max(BLOCK_BYTES) {
+            return None;
+        }
+        let chunk = AlignedBuf::from_bytes(&self.finished[..whole]);
+        self.finished.drain(..whole);
+        Some(chunk)
+    }
+
+    /// Ends the table: the last bytes of the file, all of which are to be written, and what the manifest says of it.
+    ///
+    /// # Panics
+    /// If it has no entry, or more blocks and facts than a reader believes (256 MiB of meta section).
+    pub(crate) fn finish(mut self, facts: &TableFacts) -> (AlignedBuf, TableMeta) {
+        self.close_block();
+        let span = self.total.expect("a table has at least one entry");
+        let meta_offset = self.end;
+        let meta_bytes = table::meta_bytes(self.index.len(), facts) as u64;
+        assert!(meta_bytes <= META_BYTES_MAX, "the meta section stays readable");
+        let meta_start = self.finished.len();
+        let padded = (block_ceil(meta_offset + meta_bytes) - meta_offset) as usize;
+        self.finished.resize(meta_start + padded, 0);
+        let meta = &mut self.finished[meta_start..];
+        table::encode_meta(meta, &self.index, facts);
+        let footer = Footer {
+            store: self.store,
+            table_id: self.id,
+            meta_offset,
+            meta_bytes,
+            block_count: self.index.len() as u32,
+            counts: Counts::of(&facts.gaps, &facts.checkpoints, &facts.clock_steps),
+            replaced_count: facts.replaces.len() as u32,
+            sections_crc: table::sections_crc(&self.header, meta),
+            span,
+            floor_lsn: facts.floor_lsn,
+            payload_bytes: self.payload_bytes,
+        };
+        let (footer_block, checksum) = footer.encode();
+        self.finished.extend_from_slice(&footer_block);
+        assert!(self.finished.len().is_multiple_of(BLOCK_BYTES));
+        (AlignedBuf::from_bytes(&self.finished), footer.table_meta(checksum))
+    }
+
+    fn assert_rising(&self, next: &Span) {
+        let last = self.open.or(self.total).map(|span| span.last_lsn);
+        assert!(last.is_none_or(|last| last < next.first_lsn), "LSNs rise strictly within a table");
+    }
+
+    fn close_block(&mut self) {
+        let Some(span) = self.open.take() else { return };
+        let start = self.finished.len();
+        let codec = self.append_stored();
+        let header = BlockHeader { codec, raw_bytes: self.raw.len(), span };
+        let crc = header.seal(&mut self.finished[start..], self.store);
+        let block_bytes = self.finished.len() - start;
+        self.raw.clear();
+        self.add_to_index(&header, crc, block_bytes);
+    }
+
+    /// Appends room for a block's header, and the open block's entries through the codec; plain where that is no shorter.
+    fn append_stored(&mut self) -> Codec {
+        let stored_start = self.finished.len() + BLOCK_HEADER_BYTES;
+        if self.codec == Codec::Lz4 {
+            let bound = lz4_flex::block::get_maximum_output_size(self.raw.len());
+            self.finished.resize(stored_start + bound, 0);
+            let stored = lz4_flex::block::compress_into(&self.raw, &mut self.finished[stored_start..])
+                .expect("the output has the size that compression asks for");
+            if stored < self.raw.len() {
+                self.finished.truncate(stored_start + stored);
+                return Codec::Lz4;
+            }
+        }
+        self.finished.resize(stored_start, 0);
+        self.finished.extend_from_slice(&self.raw);
+        Codec::None
+    }
+
+    fn add_to_index(&mut self, header: &BlockHeader, crc: u32, block_bytes: usize) {
+        let entry = IndexEntry { offset: self.end, block_bytes: block_bytes as u32, crc, span: header.span };
+        self.end = entry.end();
+        self.index.push(entry);
+        self.total = Some(self.total.map_or(header.span, |total| total.join(header.span)));
+        self.payload_bytes += header.payload_bytes();
+    }
+}

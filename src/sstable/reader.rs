@@ -1,0 +1,260 @@
+//! An open table: reads header, facts and index once, then one block at a time into a buffer that is used again.
+
+use std::ops::RangeInclusive;
+
+use super::TableError;
+use super::index::Index;
+use crate::format::bytes::Get;
+use crate::format::entry::Entry;
+use crate::format::manifest::TableMeta;
+use crate::format::table::{self, BLOCK_HEADER_BYTES, BlockHeader, Codec, Footer, TableFacts};
+use crate::format::{BLOCK_BYTES, FormatError, Lsn, StoreId};
+use crate::io::ReadAt;
+
+/// See the module's page. Reading needs no `&mut`; each reader brings its own [`BlockBuf`].
+pub(crate) struct Table {
+    file: Box<dyn ReadAt>,
+    store: StoreId,
+    meta: TableMeta,
+    facts: TableFacts,
+    payload_bytes: u64,
+    index: Index,
+}
+
+/// One block, read and checked; its memory is used again for the next. Empty before the first and after a failed read.
+#[derive(Default)]
+pub(crate) struct BlockBuf {
+    /// Header and stored data.
+    block: Vec<u8>,
+    /// The entries, where they had to be decompressed.
+    decompressed: Vec<u8>,
+    plain: bool,
+    /// Where each entry starts in the raw bytes.
+    starts: Vec<u32>,
+    first_lsn: Lsn,
+}
+
+impl Table {
+    /// Opens the table in `file`: reads and checks header, index, facts and footer, but no block.
+    ///
+    /// `expected` is what the manifest says of it; without a manifest (`kifa recover`) the table must hold by itself.
+    pub(crate) fn open(
+        file: Box<dyn ReadAt>,
+        expected: Option<&TableMeta>,
+        store: StoreId,
+    ) -> Result<Table, TableError> {
+        let lsn = expected.map(|meta| meta.first_lsn);
+        let damaged = |offset: u64, what: String| TableError::Damaged { offset, lsn, what };
+        let invalid = |offset: u64| move |cause: FormatError| damaged(offset, cause.to_string());
+
+        let file_bytes = file.bytes().map_err(TableError::Io)?;
+        if let Some(meta) = expected
+            && meta.file_bytes != file_bytes
+        {
+            return Err(damaged(0, format!("it is {file_bytes} bytes long and should be {}", meta.file_bytes)));
+        }
+        if file_bytes < 2 * BLOCK_BYTES as u64 || !file_bytes.is_multiple_of(BLOCK_BYTES as u64) {
+            return Err(damaged(0, format!("it is {file_bytes} bytes long, which no table is")));
+        }
+        let mut header = vec![0; BLOCK_BYTES];
+        read_exact(&*file, &mut header, 0, lsn)?;
+        let (header_store, id) = table::decode_header(&header).map_err(invalid(0))?;
+        if header_store != store {
+            return Err(damaged(0, format!("it belongs to store {header_store}, not to {store}")));
+        }
+        let footer_offset = file_bytes - BLOCK_BYTES as u64;
+        let mut block = vec![0; BLOCK_BYTES];
+        read_exact(&*file, &mut block, footer_offset, lsn)?;
+        let (footer, checksum) = Footer::decode(&block, file_bytes).map_err(invalid(footer_offset))?;
+        let meta = footer.table_meta(checksum);
+        if (footer.store, footer.table_id) != (store, id) {
+            return Err(damaged(footer_offset, "its footer is that of another table".to_owned()));
+        }
+        if expected.is_some_and(|expected| *expected != meta) {
+            return Err(damaged(footer_offset, "it is not the table that the manifest names".to_owned()));
+        }
+        // Bounded before it is allocated: the footer places the section inside the file and below its ceiling.
+        let mut section = vec![0; (footer_offset - footer.meta_offset) as usize];
+        read_exact(&*file, &mut section, footer.meta_offset, lsn)?;
+        if footer.sections_crc != table::sections_crc(&header, &section) {
+            return Err(invalid(footer.meta_offset)(FormatError::Checksum("header and index")));
+        }
+        let (index, facts) = table::decode_meta(&section, &footer).map_err(invalid(footer.meta_offset))?;
+        Ok(Table { file, store, meta, facts, payload_bytes: footer.payload_bytes, index: Index(index) })
+    }
+
+    /// What the manifest says of this table.
+    pub(crate) fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// What it carries for a lost manifest.
+    pub(crate) fn facts(&self) -> &TableFacts {
+        &self.facts
+    }
+
+    /// The store it belongs to.
+    pub(crate) fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// Bytes of all payloads.
+    #[cfg(test)]
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// Number of blocks, at least 1.
+    pub(crate) fn block_count(&self) -> usize {
+        self.index.0.len()
+    }
+
+    /// Blocks that may hold an entry inside both ranges, in LSN order; take them from the back to go down.
+    pub(crate) fn blocks(
+        &self,
+        lsns: RangeInclusive<Lsn>,
+        times_ns: RangeInclusive<u64>,
+    ) -> impl DoubleEndedIterator<Item = usize> + use<'_> {
+        self.index.blocks(lsns, times_ns)
+    }
+
+    /// Smallest and largest LSN of a block.
+    #[cfg(test)]
+    pub(crate) fn block_lsns(&self, block: usize) -> (Lsn, Lsn) {
+        let span = &self.index.0[block].span;
+        (span.first_lsn, span.last_lsn)
+    }
+
+    /// Reads a block and checks all of it. After an error `buf` is empty; the next block may be good.
+    pub(crate) fn read_block(&self, block: usize, buf: &mut BlockBuf) -> Result<(), TableError> {
+        let (header, _) = self.read_raw_block(block, buf)?;
+        self.decode_block(block, &header, buf)
+    }
+
+    /// Reads a block without decompressing it: CRC, header, and agreement with the index are checked, and its bytes are
+    /// [`BlockBuf::block`]. `buf` has no entries then.
+    pub(crate) fn read_raw_block(&self, block: usize, buf: &mut BlockBuf) -> Result<(BlockHeader, u32), TableError> {
+        let entry = &self.index.0[block];
+        buf.starts.clear();
+        buf.block.resize(entry.block_bytes as usize, 0);
+        read_exact(&*self.file, &mut buf.block, entry.offset, Some(entry.span.first_lsn))?;
+        let (header, crc) = BlockHeader::decode(&buf.block, self.store)
+            .map_err(|cause| self.damaged_block(block, cause.to_string()))?;
+        if (crc, header.span) != (entry.crc, entry.span) {
+            return Err(self.damaged_block(block, "a good data block lies where another one belongs".to_owned()));
+        }
+        Ok((header, crc))
+    }
+
+    /// Decodes what [`read_raw_block`](Table::read_raw_block) left in `buf`.
+    pub(crate) fn decode_block(
+        &self,
+        block: usize,
+        header: &BlockHeader,
+        buf: &mut BlockBuf,
+    ) -> Result<(), TableError> {
+        buf.decode(header).map_err(|cause| {
+            buf.starts.clear();
+            self.damaged_block(block, cause.to_string())
+        })
+    }
+
+    /// Reads and checks every block, and that together they are what the footer says. What [`open`](Table::open) has
+    /// checked (counts and ranges add up over the index) each block is then held against.
+    pub(crate) fn verify(&self, buf: &mut BlockBuf) -> Result<(), TableError> {
+        let mut payload_bytes = 0;
+        for block in 0..self.block_count() {
+            self.read_block(block, buf)?;
+            payload_bytes += buf.entries().map(|entry| entry.payload.len() as u64).sum::<u64>();
+        }
+        if payload_bytes != self.payload_bytes {
+            return Err(TableError::Damaged {
+                offset: self.meta.file_bytes - BLOCK_BYTES as u64,
+                lsn: None,
+                what: format!("it holds {payload_bytes} payload bytes and its footer says {}", self.payload_bytes),
+            });
+        }
+        Ok(())
+    }
+
+    fn damaged_block(&self, block: usize, what: String) -> TableError {
+        let entry = &self.index.0[block];
+        TableError::Damaged { offset: entry.offset, lsn: Some(entry.span.first_lsn), what }
+    }
+}
+
+impl BlockBuf {
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The `at`-th entry, counted from 0.
+    pub(crate) fn entry(&self, at: usize) -> Entry<'_> {
+        let start = self.starts[at] as usize;
+        table::decode_entry(&mut Get(&self.raw()[start..]), self.first_lsn)
+            .expect("entries were checked when the block was read")
+    }
+
+    /// All entries, in LSN order; from the back in descending order.
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = Entry<'_>> + ExactSizeIterator {
+        (0..self.len()).map(|at| self.entry(at))
+    }
+
+    /// Number of entries whose LSN is below this one, by binary search: the position of the first that is not.
+    pub(crate) fn position(&self, lsn: Lsn) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle).lsn < lsn {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Header and stored data of the block.
+    pub(crate) fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    fn raw(&self) -> &[u8] {
+        if self.plain { &self.block[BLOCK_HEADER_BYTES..] } else { &self.decompressed }
+    }
+
+    fn decode(&mut self, header: &BlockHeader) -> Result<(), FormatError> {
+        self.first_lsn = header.span.first_lsn;
+        self.plain = header.codec == Codec::None;
+        if !self.plain {
+            self.decompressed.resize(header.raw_bytes, 0);
+            let stored = &self.block[BLOCK_HEADER_BYTES..];
+            let raw_bytes = lz4_flex::block::decompress_into(stored, &mut self.decompressed)
+                .map_err(|_| FormatError::Field("compressed data"))?;
+            if raw_bytes != header.raw_bytes {
+                return Err(FormatError::Field("raw length"));
+            }
+        }
+        let mut starts = std::mem::take(&mut self.starts);
+        let checked = table::scan_entries(self.raw(), &header.span, &mut starts);
+        self.starts = starts;
+        checked
+    }
+}
+
+/// Fills `buf`. A file that ends before is damaged (it was longer when it was opened); a failing read is not damage.
+fn read_exact(file: &dyn ReadAt, buf: &mut [u8], offset: u64, lsn: Option<Lsn>) -> Result<(), TableError> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], offset + filled as u64) {
+            Ok(0) => {
+                return Err(TableError::Damaged { offset, lsn, what: FormatError::Truncated.to_string() });
+            }
+            Ok(read) => filled += read,
+            Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(TableError::Io(cause)),
+        }
+    }
+    Ok(())
+}
