@@ -2,18 +2,33 @@
 //!
 //! Entries go in, entries come out, and **every confirmed write survives power failure**.
 //!
+//! ```no_run
+//! use kifa::{Log, Options, Reader, ScanRange};
+//!
+//! let log = Log::open("till-1", Options::default())?;
+//! let lsn = log.append(br#"{"txn":"TXN-001","amount":5000}"#)?; // durable when this returns
+//! log.close()?;
+//!
+//! let reader = Reader::open("till-1")?;
+//! let mut scan = reader.scan(ScanRange::default())?;
+//! while let Some(entry) = scan.next_entry()? {
+//!     println!("[{}] {}", entry.lsn, String::from_utf8_lossy(entry.payload));
+//! }
+//! # Ok::<(), kifa::Error>(())
+//! ```
+//!
 //! # Three words
 //! - **written**: the bytes were handed to the device.
 //! - **durable**: a data sync that began after the write completed has succeeded.
-//! - **confirmed**: the producer was told "yes": `Log::append` or `Ticket::wait` returned.
+//! - **confirmed**: the producer was told "yes": [`Log::append`] or [`Ticket::wait`] returned.
 //!
 //! # The promise
 //! - **cautious** (default): confirmed implies durable. **emergency**: the same, with the merging of tables paused.
 //!   **normal**: confirmed entries may be at most 49 ahead of durable, and none stays unsynced for longer than a second.
 //! - After any power cut: confirmed ⊆ recovered ⊆ submitted, in order, each entry once, byte for byte; in normal mode at
-//!   most 49 confirmed entries may be missing, and the log says which: their LSNs are a recorded `Gap`.
+//!   most 49 confirmed entries may be missing, and the log says which: their LSNs are a recorded [`Gap`].
 //! - An LSN that a producer may have been told is never given to another entry.
-//! - Damage is never silent: bytes that were once provably durable and cannot be read any more are `Error::Corrupt`, with
+//! - Damage is never silent: bytes that were once provably durable and cannot be read any more are [`Error::Corrupt`], with
 //!   file, offset and LSN, and nothing is overwritten. A torn tail of unconfirmed bytes is cut and counted.
 //! - A device that acknowledges a cache flush it has not done cannot be defended against, only detected.
 //!
@@ -39,16 +54,27 @@
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod batch;
 mod compaction;
+mod engine;
 mod error;
 mod format;
 mod io;
+mod manifest;
+mod memtable;
 mod options;
+mod query;
+mod reactor;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
 mod sstable;
+mod wal;
 
+pub use batch::{Batch, LsnRange};
+pub use engine::{Log, Ticket};
 pub use error::{Damage, Error, Result};
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
 pub use io::SyncMethod;
 pub use options::{IoBackend, Options};
+pub use query::{EntryRef, Notice, Reader, Scan, ScanRange, StoreStats};
+pub use reactor::stats::{LogStats, RecoveryStats};

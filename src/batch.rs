@@ -1,0 +1,117 @@
+//! Entries to be handed over together.
+
+use crate::error::{Error, Result};
+use crate::format::bytes::crc32;
+use crate::format::entry::{self, Entry, OVERHEAD_BYTES};
+use crate::format::record::Record;
+use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, Lsn};
+
+/// Entries to be handed over together: stored all or none, with consecutive LSNs, in one group.
+///
+/// ```
+/// let mut batch = kifa::Batch::new();
+/// batch.push(br#"{"txn":"TXN-001","amount":5000}"#)?;
+/// batch.push(br#"{"txn":"TXN-002","amount":1250}"#)?;
+/// assert_eq!(batch.len(), 2);
+/// # Ok::<(), kifa::Error>(())
+/// ```
+#[derive(Clone, Default, Debug)]
+pub struct Batch {
+    /// Entries as they will lie in the group, but for LSNs, timestamps and seals.
+    bytes: Vec<u8>,
+    count: usize,
+    records: Vec<Record>,
+}
+
+impl Batch {
+    /// Most bytes a batch may take, each entry counted with 36 bytes of overhead.
+    pub const BYTES_MAX: usize = ENTRY_PAYLOAD_BYTES_MAX + 65_536;
+
+    /// An empty batch.
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if its payload is over 1 MiB, or the batch would be larger than [`Batch::BYTES_MAX`]; the
+    /// batch stays as it was.
+    pub fn push(&mut self, payload: &[u8]) -> Result<()> {
+        if payload.len() > ENTRY_PAYLOAD_BYTES_MAX {
+            return Err(Error::TooLarge { bytes: payload.len(), max: ENTRY_PAYLOAD_BYTES_MAX });
+        }
+        let at = self.bytes.len();
+        let end = at + OVERHEAD_BYTES + payload.len();
+        if end > Batch::BYTES_MAX {
+            return Err(Error::TooLarge { bytes: end, max: Batch::BYTES_MAX });
+        }
+        let entry = Entry { lsn: Lsn::ZERO, timestamp_ns: 0, source: 0, payload };
+        self.bytes.resize(end, 0);
+        entry::stage(&mut self.bytes[at..], &entry, crc32(&[payload]));
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Whether an entry with a payload of this many bytes still fits.
+    pub fn fits(&self, payload_bytes: usize) -> bool {
+        payload_bytes <= ENTRY_PAYLOAD_BYTES_MAX
+            && self.bytes.len() + OVERHEAD_BYTES + payload_bytes <= Batch::BYTES_MAX
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether it holds no entry.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes it takes of [`Batch::BYTES_MAX`].
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes everything out, keeping the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.count = 0;
+    }
+
+    /// What becomes durable together with the entries.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Bytes of entries and records in a group.
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.bytes.len() + self.records.iter().map(Record::encoded_bytes).sum::<usize>()
+    }
+
+    /// Lays the entries down in `out`, with consecutive LSNs and timestamps a nanosecond apart.
+    pub(crate) fn stage(&self, out: &mut [u8], first: Lsn, timestamp_ns: u64) {
+        out[..self.bytes.len()].copy_from_slice(&self.bytes);
+        let mut at = 0;
+        for index in 0..self.count as u64 {
+            at += entry::restamp(&mut out[at..], Lsn(first.0 + index), timestamp_ns + index);
+        }
+    }
+
+    /// Adds a checkpoint: its key's value becomes durable together with the entries.
+    #[cfg(test)]
+    pub(crate) fn checkpoint(&mut self, key: &[u8], value: &[u8]) {
+        self.records.push(Record::Checkpoint { key: key.to_vec(), value: value.to_vec() });
+    }
+}
+
+/// LSNs given to a batch; both ends belong to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LsnRange {
+    /// Of its first entry.
+    pub first: Lsn,
+    /// Of its last entry.
+    pub last: Lsn,
+}

@@ -1,0 +1,275 @@
+//! The public life of a log: open, append, submit, sync, close. What it promises is on the crate's page.
+// The reactor and its helper are the two threads of a log, and they start here.
+#![allow(clippy::disallowed_methods)]
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::batch::{Batch, LsnRange};
+use crate::error::{Error, Result};
+use crate::format::{FlushMode, Lsn};
+use crate::io::fs::{RealEnv, RealVfs, create_store_dir, open_backend};
+use crate::io::lock::StoreLock;
+use crate::io::{Env, Vfs};
+use crate::options::Options;
+use crate::reactor::open::{Ground, open, survey};
+use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::stage::{Reply, Request, Shared};
+use crate::reactor::stats::LogStats;
+use crate::reactor::{Core, run};
+
+/// How long an opener waits for a lock that a killed process's last requests may still hold.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// A log open for writing. Many threads may append at once; one process, one `Log` at a time.
+///
+/// Dropping it closes it, as [`Log::close`] does, but nobody learns of an error.
+pub struct Log {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    reactor: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Opens the store in `dir`, recovering what an unclean end left, and creates it where the directory is absent or
+    /// holds nothing but `kifa.toml` and `lost+found`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`]; [`Error::Locked`] where somebody else writes; [`Error::NotAStore`] where the directory
+    /// holds something else; [`Error::Corrupt`] where entries that were durable are damaged (nothing is changed then).
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Log> {
+        options.validate()?;
+        let dir = dir.as_ref().to_path_buf();
+        let (opened, outcome) = mpsc::sync_channel(1);
+        let at = dir.clone();
+        let reactor =
+            thread::Builder::new().name("kifa-reactor".to_owned()).spawn(move || reactor(&at, options, &opened));
+        let reactor = reactor.map_err(|cause| Error::io("start a thread for", &dir, cause))?;
+        match outcome.recv() {
+            Ok(Ok(shared)) => Ok(Log { shared, dir, reactor: Some(reactor) }),
+            Ok(Err(cause)) => {
+                join(reactor);
+                Err(cause)
+            }
+            Err(_) => std::panic::resume_unwind(reactor.join().expect_err("it ended without an answer")),
+        }
+    }
+
+    /// The store's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Appends one entry of up to 1 MiB; returns its LSN when it is confirmed.
+    pub fn append(&self, payload: &[u8]) -> Result<Lsn> {
+        let mut batch = Batch::new();
+        batch.push(payload)?;
+        Ok(self.submit(&batch)?.wait()?.first)
+    }
+
+    /// Hands a batch over; waits only for room. The batch is atomic: after a crash all of it is there, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Stopped`]. An empty batch is [`Error::InvalidOption`].
+    pub fn submit(&self, batch: &Batch) -> Result<Ticket> {
+        if batch.is_empty() {
+            return Err(Error::InvalidOption("a batch must hold an entry".to_owned()));
+        }
+        let (seq, lsns) = self.shared.submit(batch, true)?.expect("it waited for room");
+        Ok(Ticket { shared: Arc::clone(&self.shared), seq, lsns })
+    }
+
+    /// Returns when everything submitted before is durable, in every flush mode.
+    pub fn sync(&self) -> Result<()> {
+        self.shared.request(Request::Sync)?.wait().map(drop)
+    }
+
+    /// The flush mode in force.
+    pub fn flush_mode(&self) -> FlushMode {
+        self.shared.mode()
+    }
+
+    /// Changes the flush mode; returns when the new one is in force and its promise holds for everything before.
+    pub fn set_flush_mode(&self, mode: FlushMode) -> Result<()> {
+        self.shared.request(Request::SetMode(mode))?.wait().map(drop)
+    }
+
+    /// What the log has done since it was opened, and where it stands.
+    pub fn stats(&self) -> Result<LogStats> {
+        match self.shared.request(Request::Stats)?.wait()? {
+            Reply::Stats(stats) => Ok(*stats),
+            Reply::Done => unreachable!("a request for numbers is answered with numbers"),
+        }
+    }
+
+    /// Waits for everything submitted, makes it durable, marks the log as cleanly closed and releases the lock.
+    pub fn close(mut self) -> Result<()> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        let Some(reactor) = self.reactor.take() else { return Ok(()) };
+        let outcome = self.shared.request(Request::Close).and_then(|asked| asked.wait());
+        join(reactor);
+        outcome.map(drop)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // An error here was reported to every producer that waited; `close` is for who wants to know.
+        let _ = self.shut_down();
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+fn join(reactor: JoinHandle<()>) {
+    if let Err(panic) = reactor.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A batch on its way. Dropping it does not take the batch back.
+pub struct Ticket {
+    shared: Arc<Shared>,
+    seq: u64,
+    lsns: LsnRange,
+}
+
+impl Ticket {
+    /// Waits until the batch is confirmed; returns its LSNs.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`]: the log failed before it could be confirmed. Whether it is stored is known after reopening.
+    pub fn wait(&self) -> Result<LsnRange> {
+        self.shared.wait_released(self.seq)?;
+        Ok(self.lsns)
+    }
+
+    /// Whether [`Ticket::wait`] would return at once.
+    pub fn is_done(&self) -> bool {
+        !matches!(self.shared.is_released(self.seq), Ok(false))
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("lsns", &self.lsns).finish_non_exhaustive()
+    }
+}
+
+/// The reactor thread, from the lock to its release. The lock outlives the backend, and so every request in flight.
+fn reactor(dir: &Path, options: Options, opened: &mpsc::SyncSender<Result<Arc<Shared>>>) {
+    let lock = match lock(dir) {
+        Ok(lock) => lock,
+        Err(cause) => {
+            let _ = opened.send(Err(cause));
+            return;
+        }
+    };
+    let outcome = start(dir, options, &lock);
+    match outcome {
+        Ok(core) => {
+            let poison = Poison(Arc::clone(core.shared()));
+            let _ = opened.send(Ok(Arc::clone(core.shared())));
+            run(core);
+            std::mem::forget(poison);
+        }
+        Err(cause) => {
+            drop(lock);
+            let _ = opened.send(Err(within(dir, cause)));
+        }
+    }
+}
+
+/// Tells everybody if the reactor panics, so that nobody waits for ever.
+struct Poison(Arc<Shared>);
+
+impl Drop for Poison {
+    fn drop(&mut self) {
+        let cause = std::io::Error::other("the reactor thread panicked; this is a bug in kifa");
+        self.0.fail(Error::io("go on with", "the log", cause));
+    }
+}
+
+fn lock(dir: &Path) -> Result<StoreLock> {
+    if dir.exists() {
+        let vfs = RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?;
+        if let Ground::Foreign(found) = survey(&vfs).map_err(|cause| within(dir, cause))? {
+            return Err(Error::NotAStore { dir: dir.to_path_buf(), found });
+        }
+    } else {
+        create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?;
+    }
+    StoreLock::acquire(dir, LOCK_WAIT).map_err(|cause| cause.into_error(dir))
+}
+
+fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
+    let (mut backend, notice) = open_backend(dir, options.io_backend, options.sync_method)
+        .map_err(|cause| Error::io("start I/O in", dir, cause))?;
+    if let Some(notice) = notice {
+        tracing::warn!("{notice}");
+    }
+    backend.hold(lock.file());
+    let info = backend.info();
+    tracing::info!("{} with {:?} syncs, direct I/O: {}", info.name, info.sync_method, info.direct);
+    let env: Arc<dyn Env> = Arc::new(RealEnv);
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
+    let helper = Box::new(ThreadHelper::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
+    let ops: Rc<Ops> = Ops::new(backend, env, helper);
+    open(&ops, vfs, options)
+}
+
+/// Paths in errors of the engine are relative to the store; outside it they are not.
+pub(crate) fn within(dir: &Path, cause: Error) -> Error {
+    match cause {
+        Error::Io { op, path, source } if path.is_relative() => Error::Io { op, path: dir.join(path), source },
+        other => other,
+    }
+}
+
+/// CPU work off the reactor: one thread, at most four pieces of work waiting.
+struct ThreadHelper {
+    work: Option<Sender<Box<dyn FnOnce() + Send>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ThreadHelper {
+    fn start() -> std::io::Result<ThreadHelper> {
+        let (work, jobs) = bounded::<Box<dyn FnOnce() + Send>>(4);
+        let thread = thread::Builder::new().name("kifa-helper".to_owned()).spawn(move || {
+            for job in jobs {
+                job();
+            }
+        })?;
+        Ok(ThreadHelper { work: Some(work), thread: Some(thread) })
+    }
+}
+
+impl Helper for ThreadHelper {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        let sender = self.work.as_ref().expect("the helper lives as long as the reactor");
+        sender.send(work).expect("the helper thread runs until the sender is gone");
+    }
+}
+
+impl Drop for ThreadHelper {
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

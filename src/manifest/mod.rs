@@ -1,0 +1,179 @@
+//! The live set of tables and segments: loading it, and replacing it.
+//!
+//! Invariants:
+//! - The newest manifest is the one with the highest generation; the name carries it, the header decides. A legal crash
+//!   cannot leave an invalid newest manifest, so one is corruption, never a reason to fall back to an older one.
+//! - A manifest is replaced whole: temporary file, data sync, rename, directory sync, and only then is the old one removed
+//!   and the new one believed by this process.
+//! - Edits are made one at a time, each on top of the last durable manifest.
+//! - The rename of the first manifest is the birth of a store.
+//!
+//! Not here: what an edit means (the jobs in `reactor` decide), rebuilding a lost manifest.
+//!
+//! Proof: `tests`, and the crash campaign in `sim`.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::error::{Error, Result};
+use crate::format::manifest::{BODY_BYTES_MAX, Manifest};
+use crate::format::{BLOCK_BYTES, FormatError, Lsn};
+use crate::io::{AlignedBuf, Durability, Vfs};
+use crate::reactor::ops::Ops;
+
+const PREFIX: &str = "MANIFEST-";
+const TEMPORARY: &str = ".tmp";
+
+fn path(generation: u64) -> String {
+    format!("{PREFIX}{generation:010}")
+}
+
+/// The generation in a name like `MANIFEST-0000000007`.
+fn name_generation(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?;
+    if digits.len() < 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// What the store's directory holds, as far as manifests are concerned.
+pub(crate) struct Found {
+    /// Generations, ascending.
+    pub(crate) generations: Vec<u64>,
+    /// Left under a temporary name.
+    pub(crate) temporary: Vec<String>,
+}
+
+/// Lists the manifests in the store's directory.
+pub(crate) fn find(vfs: &dyn Vfs) -> io::Result<Found> {
+    let mut found = Found { generations: Vec::new(), temporary: Vec::new() };
+    for entry in vfs.list("")?.into_iter().filter(|entry| entry.is_file) {
+        if let Some(generation) = name_generation(&entry.name) {
+            found.generations.push(generation);
+        } else if entry.name.strip_suffix(TEMPORARY).and_then(name_generation).is_some() {
+            found.temporary.push(entry.name);
+        }
+    }
+    found.generations.sort_unstable();
+    Ok(found)
+}
+
+/// Reads and checks the manifest of one generation; `None` where the file is gone (replaced meanwhile).
+pub(crate) fn read(vfs: &dyn Vfs, generation: u64) -> Result<Option<Manifest>> {
+    let path = path(generation);
+    let file = match vfs.open(&path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(Error::io("open", &path, cause)),
+    };
+    let io_error = |cause| Error::io("read", &path, cause);
+    let bytes_max = (BODY_BYTES_MAX + 2 * BLOCK_BYTES) as u64;
+    let mut bytes = vec![0; file.bytes().map_err(io_error)?.min(bytes_max) as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64).map_err(io_error)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    let damaged = |why: FormatError| Error::corrupt(&path, 0, None, format!("the newest manifest is invalid: {why}"));
+    let manifest = Manifest::decode(&bytes[..filled]).map_err(damaged)?;
+    if manifest.generation != generation {
+        return Err(damaged(FormatError::Field("generation")));
+    }
+    Ok(Some(manifest))
+}
+
+/// The manifest in force and the right to replace it.
+pub(crate) struct ManifestStore {
+    ops: Rc<Ops>,
+    current: RefCell<Manifest>,
+    editing: Cell<bool>,
+}
+
+impl ManifestStore {
+    pub(crate) fn new(ops: Rc<Ops>, current: Manifest) -> ManifestStore {
+        ManifestStore { ops, current: RefCell::new(current), editing: Cell::new(false) }
+    }
+
+    /// The last durable manifest.
+    pub(crate) fn current(&self) -> Ref<'_, Manifest> {
+        self.current.borrow()
+    }
+
+    /// Replaces the manifest by what `edit` makes of it; returns when the new one is durable.
+    pub(crate) async fn edit(&self, edit: impl FnOnce(&mut Manifest)) -> Result<()> {
+        poll_fn(|_| if self.editing.get() { Poll::Pending } else { Poll::Ready(()) }).await;
+        self.editing.set(true);
+        let mut next = self.current.borrow().clone();
+        edit(&mut next);
+        next.generation += 1;
+        let outcome = write(&self.ops, &next).await;
+        if outcome.is_ok() {
+            let before = self.current.replace(next).generation;
+            // An old manifest that stays does no harm: the newest one counts, and the next open removes the others.
+            let _ = self.ops.unlink(&path(before)).await;
+        }
+        self.editing.set(false);
+        outcome
+    }
+}
+
+/// Makes `manifest` the store's newest one, durably.
+pub(crate) async fn write(ops: &Rc<Ops>, manifest: &Manifest) -> Result<()> {
+    let path = path(manifest.generation);
+    let temporary = format!("{path}{TEMPORARY}");
+    ops.unlink(&temporary).await?;
+    let file = ops.create(&temporary).await?;
+    let bytes = AlignedBuf::from_bytes(&manifest.encode());
+    let len = bytes.len();
+    let written = async {
+        ops.write((file, &temporary), 0, bytes, len, Durability::None).await?;
+        ops.sync_data((file, &temporary)).await
+    };
+    let written = written.await;
+    ops.close(file).await;
+    written?;
+    ops.rename(&temporary, &path).await?;
+    ops.sync_dir("").await
+}
+
+/// Removes manifests that a newer one superseded, and what was left under temporary names.
+pub(crate) async fn tidy(ops: &Rc<Ops>, found: &Found, generation: u64) -> Result<()> {
+    for name in &found.temporary {
+        ops.unlink(name).await?;
+    }
+    for &old in found.generations.iter().filter(|&&old| old < generation) {
+        ops.unlink(&path(old)).await?;
+    }
+    Ok(())
+}
+
+/// Checks that the floor, the tables and the gaps join without a hole up to the checkpoint.
+pub(crate) fn check_join(manifest: &Manifest) -> Result<()> {
+    let mut next = manifest.floor_lsn;
+    let mut gaps = manifest.gaps.iter().peekable();
+    let mut skip_gaps = |next: &mut Lsn| {
+        while let Some(gap) = gaps.next_if(|gap| gap.first <= *next) {
+            *next = (*next).max(gap.last.next());
+        }
+    };
+    for table in &manifest.tables {
+        skip_gaps(&mut next);
+        if table.first_lsn > next {
+            let what = format!("it names no table for LSNs {next} to {}", table.first_lsn.prev());
+            return Err(Error::corrupt(&path(manifest.generation), 0, Some(next), what));
+        }
+        next = next.max(table.last_lsn.next());
+    }
+    skip_gaps(&mut next);
+    if next <= manifest.checkpoint_lsn {
+        let what = format!("it names no table for LSNs {next} to {}", manifest.checkpoint_lsn);
+        return Err(Error::corrupt(&path(manifest.generation), 0, Some(next), what));
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! Reading a store: any process, any time, without the lock; creates and changes nothing.
+//!
+//! A reader takes a look ([`view`]) at the manifest and at the log behind its checkpoint, and returns entries from tables
+//! and log in order ([`scan`]). Beside a running writer it returns what is provably durable; the last group or two of a
+//! busy log, and of a quiet one for up to a second, may be durable and not yet proven to others.
+//!
+//! Not here: output formats (`cli`), following a log.
+//!
+//! Proof: `tests`, `engine`'s tests (a reader beside a writer), and `tests/it`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{ClockStep, FlushMode, Gap, Lsn};
+use crate::io::Vfs;
+use crate::io::fs::RealVfs;
+use crate::io::lock::writer_alive;
+
+mod scan;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use scan::Scan;
+use view::View;
+
+/// A store open for reading. Each scan sees the store as it is when the scan begins.
+pub struct Reader {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    is_writer_alive: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Reader {
+    /// Opens the store in `dir`. Creates nothing and takes no lock.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::Io`] where the directory cannot be read.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Reader> {
+        let dir = dir.as_ref().to_path_buf();
+        let vfs = match RealVfs::open(&dir) {
+            Ok(vfs) => Arc::new(vfs),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NotAStore { dir, found: "there is no such directory".to_owned() });
+            }
+            Err(cause) => return Err(Error::io("open", dir, cause)),
+        };
+        let lock_dir = dir.clone();
+        let reader = Reader { vfs, dir, is_writer_alive: Box::new(move || writer_alive(&lock_dir)) };
+        reader.view()?;
+        Ok(reader)
+    }
+
+    /// A reader of a simulated store.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn of(vfs: Arc<dyn Vfs>, writer_alive: bool) -> Reader {
+        Reader { vfs, dir: PathBuf::from("(simulated)"), is_writer_alive: Box::new(move || writer_alive) }
+    }
+
+    /// Entries of `range`, each once, in order.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]. Damage is reported by the scan, when it gets there.
+    pub fn scan(&self, range: ScanRange) -> Result<Scan<'_>> {
+        Ok(Scan::new(self, range, self.view()?))
+    }
+
+    /// What the store holds, as found on disk now.
+    ///
+    /// # Errors
+    /// As [`Reader::open`], and [`Error::Corrupt`] where the log behind the tables is damaged.
+    pub fn stats(&self) -> Result<StoreStats> {
+        stats::gather(&*self.vfs, self.view()?)
+    }
+
+    fn view(&self) -> Result<View> {
+        View::take(&*self.vfs, &self.dir, &*self.is_writer_alive)
+            .map_err(|cause| crate::engine::within(&self.dir, cause))
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// What a scan returns: entries inside all the bounds (inclusive), in ascending or descending order of LSN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ScanRange {
+    /// Smallest LSN.
+    pub from_lsn: Lsn,
+    /// Largest LSN.
+    pub to_lsn: Lsn,
+    /// Smallest timestamp, nanoseconds since the Unix epoch.
+    pub from_ns: u64,
+    /// Largest timestamp, nanoseconds since the Unix epoch.
+    pub to_ns: u64,
+    /// Descending.
+    pub reverse: bool,
+}
+
+impl Default for ScanRange {
+    fn default() -> ScanRange {
+        ScanRange { from_lsn: Lsn::ZERO, to_lsn: Lsn(u64::MAX), from_ns: 0, to_ns: u64::MAX, reverse: false }
+    }
+}
+
+/// An entry read back; the payload is borrowed from the scan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryRef<'a> {
+    /// Identity and order.
+    pub lsn: Lsn,
+    /// Nanoseconds since the Unix epoch.
+    pub timestamp_ns: u64,
+    /// Number of the source it came from.
+    pub source: u16,
+    /// The producer's bytes.
+    pub payload: &'a [u8],
+}
+
+/// Something about a scan's result that its user should know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Entries from this LSN on were found on disk but not proven durable; the next start of the log decides.
+    Unconfirmed(Lsn),
+    /// The wall clock stepped inside the range: times before and after do not compare.
+    ClockStepped(ClockStep),
+    /// The range touches LSNs that were lost or skipped.
+    Gap(Gap),
+    /// Entries below this LSN have been deleted by retention.
+    Expired(Lsn),
+}
+
+/// What a store holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Entries that a full scan returns.
+    pub entries: u64,
+    /// Sorted tables.
+    pub tables: usize,
+    /// Every entry up to this LSN is in a table.
+    pub checkpoint_lsn: Lsn,
+    /// Entries in the write-ahead log that are not in a table yet.
+    pub memtable_entries: u64,
+    /// Smallest and largest LSN.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// Smallest and largest timestamp, nanoseconds since the Unix epoch.
+    pub timestamps_ns: Option<(u64, u64)>,
+    /// Flush mode last in force.
+    pub flush_mode: FlushMode,
+    /// Live write-ahead-log segments, prepared spares not counted.
+    pub wal_segments: usize,
+    /// Prepared spare segments.
+    pub wal_spares: usize,
+    /// Bytes of all of the store's files.
+    pub disk_bytes: u64,
+    /// Backend last used: `io_uring` or `portable`.
+    pub io_backend: &'static str,
+    /// Sync method last used: `linked` or `dsync`.
+    pub sync_method: &'static str,
+    /// Whether writes bypass the page cache.
+    pub direct_io: bool,
+    /// Lost or skipped LSNs.
+    pub gaps: Vec<Gap>,
+    /// Recorded clock steps.
+    pub clock_steps: Vec<ClockStep>,
+    /// Whether a writer has the store open now.
+    pub writer_alive: bool,
+}

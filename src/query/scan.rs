@@ -1,0 +1,267 @@
+//! A running scan: tables in LSN order, then the log, one block or group in memory at a time; or the same backward.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::error::{Error, Result};
+use crate::format::Lsn;
+use crate::format::entry::{self, Entry};
+use crate::format::manifest::TableMeta;
+use crate::query::view::{GroupRef, View};
+use crate::query::{EntryRef, Notice, Reader, ScanRange};
+use crate::sstable::{self, BlockBuf, Table};
+use crate::wal::reader::{Place, Window, read_group};
+
+/// A running scan. Memory is bounded by one block or group and one table's index, whatever the range.
+pub struct Scan<'r> {
+    reader: &'r Reader,
+    range: ScanRange,
+    view: View,
+    parts: VecDeque<Part>,
+    /// The table being read and its blocks that are still to come.
+    table: Option<(Table, String, VecDeque<usize>)>,
+    block: BlockBuf,
+    group: GroupBuf,
+    loaded: Loaded,
+    /// Entries of the loaded part that are still to come.
+    next: usize,
+    end: usize,
+    last: Option<Lsn>,
+    /// Damage of the log, to be reported when its turn comes.
+    damage: Option<Error>,
+    window: Window,
+}
+
+enum Part {
+    Table(TableMeta),
+    Group(GroupRef),
+    /// The log cannot be read from here on.
+    Damage,
+}
+
+enum Loaded {
+    Nothing,
+    Block,
+    Group,
+}
+
+/// A group's entries, for access from both ends.
+#[derive(Default)]
+struct GroupBuf {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl GroupBuf {
+    fn entry(&self, at: usize) -> Entry<'_> {
+        entry::decode_trusted(&self.bytes[self.starts[at]..])
+    }
+}
+
+impl<'r> Scan<'r> {
+    pub(super) fn new(reader: &'r Reader, range: ScanRange, view: View) -> Scan<'r> {
+        let mut scan = Scan {
+            reader,
+            range,
+            view,
+            parts: VecDeque::new(),
+            table: None,
+            block: BlockBuf::default(),
+            group: GroupBuf::default(),
+            loaded: Loaded::Nothing,
+            next: 0,
+            end: 0,
+            last: None,
+            damage: None,
+            window: Window::default(),
+        };
+        scan.plan();
+        scan
+    }
+
+    /// Lists the parts that may hold entries of the range, in the order of the scan.
+    fn plan(&mut self) {
+        let ScanRange { from_lsn, to_lsn, from_ns, to_ns, reverse } = self.range;
+        let touches = |first: Lsn, last: Lsn, min_ns: u64, max_ns: u64| {
+            first <= to_lsn && last >= from_lsn && min_ns <= to_ns && max_ns >= from_ns
+        };
+        let tables = self.view.manifest.tables.iter();
+        let tables = tables
+            .filter(|meta| touches(meta.first_lsn, meta.last_lsn, meta.min_timestamp_ns, meta.max_timestamp_ns))
+            .map(|meta| Part::Table(meta.clone()));
+        let groups = self.view.groups.iter();
+        let groups = groups
+            .filter(|group| touches(group.first_lsn, group.last_lsn, group.min_ns, group.max_ns))
+            .map(|group| Part::Group(*group));
+        self.damage = self.view.damage.clone();
+        let reached = self.view.last_lsn < to_lsn;
+        let damage = (self.damage.is_some() && reached).then_some(Part::Damage);
+        self.parts = tables.chain(groups).chain(damage).collect();
+        if reverse {
+            self.parts.make_contiguous().reverse();
+        }
+        self.table = None;
+        (self.loaded, self.next, self.end) = (Loaded::Nothing, 0, 0);
+    }
+
+    /// The next entry; `None` at the end. After an error the scan goes on behind what cannot be read.
+    pub fn next_entry(&mut self) -> Result<Option<EntryRef<'_>>> {
+        loop {
+            while self.next < self.end {
+                let at = if self.range.reverse { self.end - 1 } else { self.next };
+                if self.range.reverse {
+                    self.end -= 1;
+                } else {
+                    self.next += 1;
+                }
+                if self.is_wanted(&self.entry(at)) {
+                    let entry = self.entry(at);
+                    let lsn = entry.lsn;
+                    self.last = Some(lsn);
+                    let Entry { lsn, timestamp_ns, source, payload } = self.entry(at);
+                    return Ok(Some(EntryRef { lsn, timestamp_ns, source, payload }));
+                }
+            }
+            if !self.load()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn entry(&self, at: usize) -> Entry<'_> {
+        match self.loaded {
+            Loaded::Block => self.block.entry(at),
+            Loaded::Group => self.group.entry(at),
+            Loaded::Nothing => unreachable!("nothing is loaded, so nothing is left of it"),
+        }
+    }
+
+    fn is_wanted(&self, entry: &Entry<'_>) -> bool {
+        let range = &self.range;
+        let behind_last = self.last.is_none_or(|last| if range.reverse { entry.lsn < last } else { entry.lsn > last });
+        behind_last
+            && (range.from_lsn..=range.to_lsn.min(self.view.last_lsn)).contains(&entry.lsn)
+            && (range.from_ns..=range.to_ns).contains(&entry.timestamp_ns)
+    }
+
+    /// Loads the next block or group; `false` at the end.
+    fn load(&mut self) -> Result<bool> {
+        loop {
+            if let Some((table, path, blocks)) = &mut self.table {
+                let block = if self.range.reverse { blocks.pop_back() } else { blocks.pop_front() };
+                let Some(block) = block else {
+                    self.table = None;
+                    continue;
+                };
+                (self.loaded, self.next, self.end) = (Loaded::Nothing, 0, 0);
+                table.read_block(block, &mut self.block).map_err(|cause| cause.into_error(path))?;
+                self.loaded = Loaded::Block;
+                self.next = self.block.position(self.range.from_lsn);
+                self.end = self.block.position(Lsn(self.range.to_lsn.0.saturating_add(1)));
+                return Ok(true);
+            }
+            match self.parts.pop_front() {
+                None => return Ok(false),
+                Some(Part::Damage) => return Err(self.damage.take().expect("it is reported once")),
+                Some(Part::Table(meta)) => self.open_table(&meta)?,
+                Some(Part::Group(group)) => {
+                    if self.load_group(&group)? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn open_table(&mut self, meta: &TableMeta) -> Result<()> {
+        let path = sstable::path(meta.id);
+        let file = match self.reader.vfs.open(&path) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                let missing =
+                    Error::corrupt(&path, 0, Some(meta.first_lsn), "the manifest names it, and it is missing");
+                return self.look_again(missing);
+            }
+            Err(cause) => return Err(Error::io("open", &path, cause)),
+        };
+        let table = Table::open(file, Some(meta), self.view.manifest.store).map_err(|cause| cause.into_error(&path))?;
+        let ScanRange { from_lsn, to_lsn, from_ns, to_ns, .. } = self.range;
+        let blocks = table.blocks(from_lsn..=to_lsn, from_ns..=to_ns).collect();
+        self.table = Some((table, path, blocks));
+        Ok(())
+    }
+
+    /// Reads the group again; `false` where the store has moved on and the scan with it.
+    fn load_group(&mut self, group: &GroupRef) -> Result<bool> {
+        let segment = &self.view.files.live[&group.segment];
+        let place = Place {
+            store: self.view.manifest.store,
+            path: &segment.path,
+            file: &*segment.file,
+            file_bytes: segment.bytes,
+            segment: group.segment,
+            offset: group.offset,
+        };
+        let read = read_group(&mut self.window, &place)?;
+        let found = read.as_ref().is_ok_and(|found| found.header.salt == group.salt);
+        if !found {
+            let what = "a group that was valid a moment ago fails its checks";
+            let damage = Error::corrupt(&segment.path, group.offset, Some(group.first_lsn), what);
+            self.look_again(damage)?;
+            return Ok(false);
+        }
+        if let Ok(found) = read {
+            self.group.bytes.clear();
+            self.group.bytes.extend_from_slice(found.entry_bytes());
+            self.group.starts.clear();
+            let mut at = 0;
+            for entry in found.entries() {
+                self.group.starts.push(at);
+                at += entry.encoded_bytes();
+            }
+        }
+        (self.loaded, self.next, self.end) = (Loaded::Group, 0, self.group.starts.len());
+        Ok(true)
+    }
+
+    /// Something is gone. If the store has a newer manifest, the scan goes on by that one, behind the last entry it
+    /// returned; if not, it is damage.
+    fn look_again(&mut self, damage: Error) -> Result<()> {
+        let view = self.reader.view()?;
+        if view.manifest.generation == self.view.manifest.generation {
+            return Err(damage);
+        }
+        // What the scan promised at its start stays the most it returns; the log may have grown since.
+        let last_lsn = self.view.last_lsn;
+        self.view = view;
+        self.view.last_lsn = self.view.last_lsn.min(last_lsn);
+        self.window.clear();
+        match (self.last, self.range.reverse) {
+            (Some(last), false) => self.range.from_lsn = self.range.from_lsn.max(last.next()),
+            (Some(last), true) => self.range.to_lsn = self.range.to_lsn.min(last.prev()),
+            (None, _) => {}
+        }
+        self.plan();
+        Ok(())
+    }
+
+    /// What the caller should tell its user about the range.
+    pub fn notices(&self) -> Vec<Notice> {
+        let ScanRange { from_lsn, to_lsn, from_ns, to_ns, .. } = self.range;
+        let floor = self.view.manifest.floor_lsn;
+        let steps = self.view.replay.as_ref().map_or(&self.view.manifest.clock_steps, |replay| &replay.clock_steps);
+        let stepped = steps.iter().filter(|step| {
+            let (low, high) = (step.from_ns.min(step.to_ns), step.from_ns.max(step.to_ns));
+            (from_lsn..=to_lsn).contains(&step.lsn) && low <= to_ns && high >= from_ns
+        });
+        let gaps = self.view.gaps.iter().filter(|gap| gap.first <= to_lsn && gap.last >= from_lsn);
+        let expired = (from_lsn < floor && floor > Lsn(1)).then_some(Notice::Expired(floor));
+        let unconfirmed = self.view.unconfirmed.filter(|&first| first <= to_lsn).map(Notice::Unconfirmed);
+        expired
+            .into_iter()
+            .chain(gaps.copied().map(Notice::Gap))
+            .chain(stepped.copied().map(Notice::ClockStepped))
+            .chain(unconfirmed)
+            .collect()
+    }
+}

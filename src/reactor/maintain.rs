@@ -1,0 +1,434 @@
+//! What goes on behind the appends: freezing and flushing the memtable, merging tables, preparing and recycling segments.
+//!
+//! Invariants:
+//! - Only durable entries are frozen. A table is written under a temporary name, synced, read back and verified, renamed,
+//!   its directory synced; then the manifest names it; and only when that is durable is the log behind it released.
+//!   A power cut between any two of these steps costs a file that nobody names.
+//! - At most one memtable is frozen. While the next one is full, no group is submitted: appends wait.
+//! - A full disk stops no job for good: it starts anew every second, with new files, until there is room. Any other
+//!   failure latches the log. A table that cannot be read back is never built upon.
+//!
+//! Proof: `engine`'s tests, and the crash campaign in `sim`.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::compaction::{MergeJob, Policy, Step, merged_facts, pick};
+use crate::error::{Error, Result};
+use crate::format::manifest::TableMeta;
+use crate::format::table::{Codec, TableFacts};
+use crate::format::{FlushMode, StoreId};
+use crate::io::{AlignedBuf, Durability, Vfs};
+use crate::manifest::ManifestStore;
+use crate::memtable::MemTable;
+use crate::reactor::Core;
+use crate::reactor::ops::Ops;
+use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
+use crate::reactor::stage::{GROUP_BUFFER_BYTES, Shared};
+use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
+use crate::wal::files::Reusable;
+
+/// Bytes of a table handed to the backend at once while a memtable is flushed.
+const FLUSH_CHUNK_BYTES: usize = 256 << 10;
+/// Live segments that make a flush worth while whatever the memtable holds: a terminal that loses power every hour must
+/// not fill its card with segments of one entry each.
+const LIVE_SEGMENTS_MAX: usize = 4;
+/// Most clock steps that are remembered: the newest.
+const CLOCK_STEPS_MAX: usize = 4096;
+const RETRY: Duration = Duration::from_secs(1);
+const MERGE_PACE: Duration = Duration::from_millis(2);
+
+type Job<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
+
+/// A frozen memtable with what was true at its last entry.
+struct Frozen {
+    memtable: Arc<MemTable>,
+    facts: TableFacts,
+    /// The active segment then: everything before it is released with this table.
+    first_segment: u64,
+}
+
+/// Jobs under way.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    frozen: Option<Frozen>,
+    flush: Option<Job<()>>,
+    merge: Option<Job<bool>>,
+    prepare: Option<Job<Reusable>>,
+    recycle: Option<Job<Option<Reusable>>>,
+    released: VecDeque<Reusable>,
+    next_table_id: u64,
+    merge_is_due: bool,
+    /// A merge found a damaged or unreadable table; it is not tried again.
+    merge_is_off: bool,
+}
+
+impl Maintenance {
+    pub(super) fn new(next_table_id: u64, released: VecDeque<Reusable>) -> Maintenance {
+        Maintenance { next_table_id, released, merge_is_due: true, ..Maintenance::default() }
+    }
+
+    pub(super) fn frozen_count(&self) -> u64 {
+        self.frozen.as_ref().map_or(0, |frozen| frozen.memtable.count())
+    }
+
+    fn next_table_id(&mut self) -> u64 {
+        self.next_table_id += 1;
+        self.next_table_id - 1
+    }
+}
+
+fn poll_job<T>(job: &mut Option<Job<T>>) -> Result<Option<T>> {
+    let Some(running) = job else { return Ok(None) };
+    let Poll::Ready(outcome) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        return Ok(None);
+    };
+    *job = None;
+    outcome.map(Some)
+}
+
+impl Core {
+    /// Appends wait: the memtable is full and the one before it is still being flushed.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.maintenance.frozen.is_some() && self.memtable.bytes() >= self.options.memtable_bytes
+    }
+
+    pub(super) fn poll_maintenance(&mut self) -> Result<()> {
+        if poll_job(&mut self.maintenance.flush)?.is_some() {
+            let frozen = self.maintenance.frozen.take().expect("a flush has a frozen memtable");
+            self.release_segments(frozen.first_segment);
+            self.maintenance.merge_is_due = true;
+        }
+        match poll_job(&mut self.maintenance.merge)? {
+            Some(true) => self.maintenance.merge_is_due = true,
+            Some(false) => self.maintenance.merge_is_off = true,
+            None => {}
+        }
+        if let Some(spare) = poll_job(&mut self.maintenance.prepare)? {
+            self.add_spare(spare);
+        }
+        if let Some(Some(spare)) = poll_job(&mut self.maintenance.recycle)? {
+            self.add_spare(spare);
+        }
+        Ok(())
+    }
+
+    fn add_spare(&mut self, spare: Reusable) {
+        self.urgent.set(false);
+        self.wal.spares.push_back(spare);
+        self.wal.spares.make_contiguous().sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    fn release_segments(&mut self, first_segment: u64) {
+        let released = self.wal.live.iter().take_while(|live| live.segment < first_segment).count();
+        for live in self.wal.live.drain(..released) {
+            self.maintenance.released.push_back(Reusable { path: live.path, bytes: live.bytes });
+        }
+    }
+
+    pub(super) fn start_maintenance(&mut self) {
+        self.freeze();
+        self.start_flush();
+        self.start_merge();
+        self.start_recycle();
+        self.start_prepare();
+    }
+
+    /// Freezes a memtable that is large, or that keeps too many segments alive; only when all of it is durable.
+    fn freeze(&mut self) {
+        let segments = self.options.memtable_bytes as u64 / self.options.segment_bytes;
+        let full = self.memtable.bytes() >= self.options.memtable_bytes
+            || self.wal.live.len() > LIVE_SEGMENTS_MAX + 2 * segments as usize;
+        if !full || self.maintenance.frozen.is_some() || self.memtable.count() == 0 {
+            return;
+        }
+        if self.wal.books.durable_lsn < self.wal.books.released_lsn {
+            self.wal.books.demand_sync();
+            return;
+        }
+        let Some(active) = &self.wal.active else { return };
+        let capacity = self.options.memtable_bytes + 2 * GROUP_BUFFER_BYTES;
+        let memtable = std::mem::replace(&mut self.memtable, MemTable::with_capacity(capacity));
+        let excess = self.clock_steps.len().saturating_sub(CLOCK_STEPS_MAX);
+        self.clock_steps.drain(..excess);
+        let facts = TableFacts {
+            gaps: self.gaps.clone(),
+            checkpoints: self.checkpoints.clone(),
+            clock_steps: self.clock_steps.clone(),
+            replaces: Vec::new(),
+            floor_lsn: self.manifest.current().floor_lsn,
+        };
+        let first_segment = active.segment;
+        self.maintenance.frozen = Some(Frozen { memtable: Arc::new(memtable), facts, first_segment });
+    }
+
+    fn start_flush(&mut self) {
+        if self.maintenance.flush.is_some() {
+            return;
+        }
+        let Some(frozen) = &self.maintenance.frozen else { return };
+        let (memtable, facts, first_segment) =
+            (Arc::clone(&frozen.memtable), frozen.facts.clone(), frozen.first_segment);
+        let id = self.maintenance.next_table_id();
+        let store = self.wal.store;
+        let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
+        self.maintenance.flush = Some(Box::pin(async move {
+            loop {
+                let source = Flush::start(&memtable, store, id, &facts);
+                match flush(&ops, &vfs, &manifest, store, source, &facts, first_segment).await {
+                    Err(cause) if is_no_space(&cause) => wait_for_space(&ops, &cause).await,
+                    outcome => return outcome,
+                }
+            }
+        }));
+    }
+
+    fn start_merge(&mut self) {
+        let maintenance = &self.maintenance;
+        let wanted = self.options.compaction_enabled && maintenance.merge_is_due && !maintenance.merge_is_off;
+        if !wanted || maintenance.merge.is_some() || self.shared.mode() == FlushMode::Emergency {
+            return;
+        }
+        self.maintenance.merge_is_due = false;
+        let tables = self.manifest.current().tables.clone();
+        let lengths: Vec<u64> = tables.iter().map(|table| table.file_bytes).collect();
+        let policy = Policy { threshold: self.options.compaction_threshold, table_bytes_max: Policy::TABLE_BYTES_MAX };
+        let Some(run) = pick(&lengths, &policy) else { return };
+        let inputs = tables[run].to_vec();
+        let id = self.maintenance.next_table_id();
+        let store = self.wal.store;
+        let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
+        let shared = Arc::clone(&self.shared);
+        self.maintenance.merge = Some(Box::pin(async move {
+            loop {
+                match merge(&ops, &vfs, &manifest, &shared, store, id, &inputs).await {
+                    Err(cause) if is_no_space(&cause) => wait_for_space(&ops, &cause).await,
+                    outcome => return outcome,
+                }
+            }
+        }));
+    }
+
+    fn start_recycle(&mut self) {
+        if self.maintenance.recycle.is_some() {
+            return;
+        }
+        let Some(released) = self.maintenance.released.pop_front() else { return };
+        let wanted = self.wal.spares.len() < SPARES_WANTED && released.bytes == self.options.segment_bytes;
+        let number = wanted.then(|| self.wal.next_number());
+        let (ops, vfs) = (Rc::clone(&self.ops), Arc::clone(&self.vfs));
+        self.maintenance.recycle = Some(Box::pin(async move { recycle(&ops, &*vfs, released, number).await }));
+    }
+
+    /// Prepares spares once the log is in use; a log that is only opened costs no space.
+    fn start_prepare(&mut self) {
+        let busy = self.maintenance.prepare.is_some() || self.maintenance.recycle.is_some();
+        if busy || self.wal.active.is_none() || self.wal.spares.len() >= SPARES_WANTED {
+            return;
+        }
+        let number = self.wal.next_number();
+        let (store, segment_bytes) = (self.wal.store, self.options.segment_bytes);
+        let (ops, urgent) = (Rc::clone(&self.ops), Rc::clone(&self.urgent));
+        self.maintenance.prepare = Some(Box::pin(async move {
+            loop {
+                match prepare(&ops, store, number, segment_bytes, &urgent).await {
+                    Err(cause) if is_no_space(&cause) => wait_for_space(&ops, &cause).await,
+                    outcome => return outcome,
+                }
+            }
+        }));
+    }
+}
+
+fn is_no_space(cause: &Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(cause, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+}
+
+async fn wait_for_space(ops: &Ops, cause: &Error) {
+    tracing::warn!("{cause}; free some space: the log goes on by itself, and appends wait for it if they must");
+    ops.sleep(RETRY).await;
+}
+
+/// Builds a table from a memtable, chunk by chunk.
+struct Flush {
+    memtable: Arc<MemTable>,
+    at: usize,
+    builder: Option<TableBuilder>,
+    facts: TableFacts,
+}
+
+impl Flush {
+    fn start(memtable: &Arc<MemTable>, store: StoreId, id: u64, facts: &TableFacts) -> (u64, Source) {
+        let builder = Some(TableBuilder::new(store, id, Codec::Lz4));
+        let mut flush = Flush { memtable: Arc::clone(memtable), at: 0, builder, facts: facts.clone() };
+        (id, Box::new(move || Ok(flush.step())))
+    }
+
+    fn step(&mut self) -> Step {
+        let builder = self.builder.as_mut().expect("there is no step behind the last one");
+        while let Some((entry, next)) = self.memtable.entry_at(self.at) {
+            builder.push(&entry);
+            self.at = next;
+            if let Some(chunk) = builder.take_chunk(FLUSH_CHUNK_BYTES) {
+                return Step::Chunk(chunk);
+            }
+        }
+        let (rest, meta) = self.builder.take().expect("as above").finish(&self.facts);
+        Step::Done(rest, meta)
+    }
+}
+
+/// Yields a table's bytes; runs on the helper.
+type Source = Box<dyn FnMut() -> Result<Step> + Send>;
+
+async fn flush(
+    ops: &Rc<Ops>,
+    vfs: &Arc<dyn Vfs>,
+    manifest: &ManifestStore,
+    store: StoreId,
+    (id, source): (u64, Source),
+    facts: &TableFacts,
+    first_segment: u64,
+) -> Result<()> {
+    let meta = write_table(ops, vfs, store, id, source, None).await?;
+    manifest
+        .edit(|manifest| {
+            manifest.checkpoint_lsn = meta.last_lsn;
+            manifest.first_segment = first_segment;
+            manifest.next_table_id = manifest.next_table_id.max(id + 1);
+            manifest.gaps.clone_from(&facts.gaps);
+            manifest.checkpoints.clone_from(&facts.checkpoints);
+            manifest.clock_steps.clone_from(&facts.clock_steps);
+            manifest.tables.push(meta);
+        })
+        .await
+}
+
+/// Merges `inputs` into table `id`. `false`: an input is damaged; nothing was changed.
+async fn merge(
+    ops: &Rc<Ops>,
+    vfs: &Arc<dyn Vfs>,
+    manifest: &ManifestStore,
+    shared: &Arc<Shared>,
+    store: StoreId,
+    id: u64,
+    inputs: &[TableMeta],
+) -> Result<bool> {
+    let (metas, opener) = (inputs.to_vec(), Arc::clone(vfs));
+    let opened = ops.offload(move || -> Result<(Vec<Table>, TableFacts)> {
+        let tables: Vec<Table> =
+            metas.iter().map(|meta| open_table(&*opener, &path(meta.id), meta, store)).collect::<Result<_>>()?;
+        let facts = merged_facts(&tables);
+        Ok((tables, facts))
+    });
+    let damaged = |cause: &Error| {
+        tracing::error!("{cause}; tables are not merged any more until the log is reopened");
+        Ok(false)
+    };
+    let (tables, facts) = match opened.await {
+        Ok(opened) => opened,
+        Err(cause) => return damaged(&cause),
+    };
+    let mut job = MergeJob::new(tables, id, Codec::Lz4, facts);
+    let source: Source = Box::new(move || job.step().map_err(|error| error.cause.into_error(&path(error.table))));
+    let meta = match write_table(ops, vfs, store, id, source, Some(shared)).await {
+        Ok(meta) => meta,
+        Err(cause @ Error::Corrupt(_)) => return damaged(&cause),
+        Err(cause) => return Err(cause),
+    };
+    let is_input = |table: &TableMeta| inputs.iter().any(|input| input.id == table.id);
+    manifest
+        .edit(|manifest| {
+            let at = manifest.tables.iter().position(is_input).expect("only a merge removes tables, and this is it");
+            manifest.tables.retain(|table| !is_input(table));
+            manifest.tables.insert(at, meta);
+            manifest.next_table_id = manifest.next_table_id.max(id + 1);
+        })
+        .await?;
+    for input in inputs {
+        ops.unlink(&path(input.id)).await?;
+    }
+    Ok(true)
+}
+
+/// Writes what `source` yields as table `id`, durably, and verifies it by reading it back. `paced` gives way to appends
+/// and pauses while its log is in emergency mode.
+async fn write_table(
+    ops: &Rc<Ops>,
+    vfs: &Arc<dyn Vfs>,
+    store: StoreId,
+    id: u64,
+    source: Source,
+    paced: Option<&Arc<Shared>>,
+) -> Result<TableMeta> {
+    let final_path = path(id);
+    let temporary = format!("{final_path}.tmp");
+    ops.unlink(&temporary).await?;
+    let file = ops.create(&temporary).await?;
+    let written = write_steps(ops, (file, &temporary), source, paced).await;
+    ops.close(file).await;
+    let written = async {
+        let meta = written?;
+        let (expected, opener, shown) = (meta.clone(), Arc::clone(vfs), temporary.clone());
+        ops.offload(move || {
+            let table = open_table(&*opener, &shown, &expected, store)?;
+            table.verify(&mut BlockBuf::default()).map_err(|cause| cause.into_error(&shown))
+        })
+        .await?;
+        ops.rename(&temporary, &final_path).await?;
+        ops.sync_dir(DIR).await?;
+        Ok(meta)
+    };
+    let outcome = written.await;
+    if outcome.is_err() {
+        let _ = ops.unlink(&temporary).await;
+    }
+    outcome
+}
+
+async fn write_steps(
+    ops: &Rc<Ops>,
+    (file, path): (crate::io::FileId, &str),
+    mut source: Source,
+    paced: Option<&Arc<Shared>>,
+) -> Result<TableMeta> {
+    let mut offset = 0;
+    loop {
+        while paced.is_some_and(|shared| shared.mode() == FlushMode::Emergency) {
+            ops.sleep(RETRY).await;
+        }
+        let (step, returned) = ops
+            .offload(move || {
+                let step = source();
+                (step, source)
+            })
+            .await;
+        source = returned;
+        let (chunk, meta): (AlignedBuf, _) = match step? {
+            Step::Chunk(chunk) => (chunk, None),
+            Step::Done(rest, meta) => (rest, Some(meta)),
+        };
+        let len = chunk.len();
+        ops.write((file, path), offset, chunk, len, Durability::None).await?;
+        offset += len as u64;
+        if let Some(meta) = meta {
+            ops.sync_data((file, path)).await?;
+            return Ok(meta);
+        }
+        if paced.is_some() {
+            ops.sleep(MERGE_PACE).await;
+        }
+    }
+}
+
+fn open_table(vfs: &dyn Vfs, path: &str, meta: &TableMeta, store: StoreId) -> Result<Table> {
+    let file = vfs.open(path).map_err(|cause| Error::io("open", path, cause))?;
+    Table::open(file, Some(meta), store).map_err(|cause| cause.into_error(path))
+}

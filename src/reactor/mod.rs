@@ -1,0 +1,258 @@
+//! The one thread that submits storage I/O: stage → group → write and sync → confirm → memtable → table.
+//!
+//! [`Core`] is a state machine: [`Core::turn`] takes completions in and submits what can be submitted, and never waits.
+//! In production a thread calls it in a loop ([`run`]); the simulator calls it itself, so both run the same code.
+//!
+//! | file | what |
+//! |---|---|
+//! | `stage` | where producers meet the reactor |
+//! | `commit` | when a group is submitted, and with which sync (pure) |
+//! | `groups` | submitting groups, releasing them in order |
+//! | `exclusive` | what needs the log to itself: rotation, sync, mode change, idle watermark, close |
+//! | `maintain` | memtable freeze, table flush, compaction, spare segments |
+//! | `segments` | segment files |
+//! | `open` | recovery, up to the first turn |
+//! | `ops` | operations as futures |
+//!
+//! Invariants:
+//! - Groups are released in LSN order; a failure of one fails everything behind it.
+//! - Any failed or short write to the log and any failed sync latches the log: [`Core::turn`] returns the error once,
+//!   every waiter gets it, nothing more is accepted.
+//! - An exclusive section runs while no group is in flight, and none is submitted while it runs.
+//! - Memory: three group buffers, two memtables, and what one flush and one compaction hold.
+//!
+//! Proof: `engine`'s tests over both backends, and the crash campaign in `sim`.
+
+pub(crate) mod clock;
+pub(crate) mod commit;
+mod exclusive;
+mod groups;
+mod maintain;
+pub(crate) mod open;
+pub(crate) mod ops;
+pub(crate) mod segments;
+pub(crate) mod stage;
+pub(crate) mod stats;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::format::segment::WrittenBy;
+use crate::format::{ClockStep, Gap, Lsn, StoreId};
+use crate::io::{AlignedBuf, Vfs};
+use crate::manifest::ManifestStore;
+use crate::memtable::MemTable;
+use crate::options::Options;
+use exclusive::Exclusive;
+use groups::InFlight;
+use maintain::Maintenance;
+use ops::Ops;
+use stage::{Pending, Shared};
+use stats::{Counters, LogStats, RecoveryStats};
+
+use crate::format::record::LogEnd;
+use crate::wal::files::Reusable;
+use crate::wal::writer::{Active, Books};
+
+/// How long a log may be idle before its watermark is written, and how long an entry may stay unsynced in normal mode.
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
+/// The sync of normal mode starts this long after the oldest unsynced entry, so that it is done within [`IDLE`].
+const OVERDUE: Duration = Duration::from_millis(900);
+
+/// A live segment: number, path, and the last LSN in it.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveSegment {
+    pub(crate) segment: u64,
+    pub(crate) path: String,
+    pub(crate) last_lsn: Lsn,
+    pub(crate) bytes: u64,
+}
+
+/// Where the next segment's header links to, while there is no active segment.
+#[derive(Clone, Debug)]
+pub(crate) struct NextBirth {
+    pub(crate) prev_end: LogEnd,
+    pub(crate) gap: Option<Gap>,
+    /// A segment without a group that is taken over: its number and file.
+    pub(crate) takes_over: Option<(u64, Reusable)>,
+}
+
+/// The write-ahead log as the reactor sees it.
+pub(crate) struct Wal {
+    pub(crate) store: StoreId,
+    pub(crate) epoch: u64,
+    pub(crate) active: Option<Active>,
+    pub(crate) next_birth: NextBirth,
+    pub(crate) books: Books,
+    pub(crate) live: Vec<LiveSegment>,
+    pub(crate) spares: VecDeque<Reusable>,
+    pub(crate) number_max: u64,
+    pub(crate) written_by: WrittenBy,
+    /// Groups were written in this epoch.
+    pub(crate) epoch_has_groups: bool,
+}
+
+impl Wal {
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.number_max += 1;
+        self.number_max
+    }
+}
+
+/// See the module's page.
+pub(crate) struct Core {
+    ops: Rc<Ops>,
+    vfs: Arc<dyn Vfs>,
+    shared: Arc<Shared>,
+    options: Options,
+    wal: Wal,
+    in_flight: VecDeque<InFlight>,
+    buffers: Vec<AlignedBuf>,
+    /// A request that waits for the groups in flight; none is submitted meanwhile.
+    barrier: Option<Pending>,
+    exclusive: Option<Exclusive>,
+    memtable: MemTable,
+    manifest: Rc<ManifestStore>,
+    maintenance: Maintenance,
+    /// As of the last released group.
+    checkpoints: BTreeMap<Vec<u8>, Vec<u8>>,
+    clock_steps: Vec<ClockStep>,
+    gaps: Vec<Gap>,
+    counters: Counters,
+    recovery: RecoveryStats,
+    released_seq: u64,
+    /// Takes the pauses out of the segment preparation that appends wait for.
+    urgent: Rc<Cell<bool>>,
+    /// The open group waits for something else than company: a completion or a job will bring it.
+    blocked: bool,
+    closed: bool,
+}
+
+impl Core {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether the log was closed: there is nothing left to do.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes completions in and submits what can be submitted. An error latches the log.
+    pub(crate) fn turn(&mut self) -> Result<()> {
+        self.ops.expire_timers();
+        self.release_groups()?;
+        self.poll_exclusive()?;
+        self.poll_maintenance()?;
+        self.schedule();
+        self.poll_exclusive()?;
+        self.start_maintenance();
+        self.poll_maintenance()
+    }
+
+    /// Latches the log: everybody is told.
+    pub(crate) fn fail(&mut self, cause: Error) {
+        tracing::error!("{cause}; the log stops: nothing confirmed is lost, restart it to recover");
+        if let Some(pending) = self.barrier.take() {
+            pending.answer(Err(Error::Stopped(Arc::new(cause.clone()))));
+        }
+        let exclusive = self.exclusive.take();
+        if let Some(pending) = exclusive.and_then(|exclusive| exclusive.asked_by) {
+            pending.answer(Err(Error::Stopped(Arc::new(cause.clone()))));
+        }
+        self.shared.fail(cause);
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.ops.env.mono_ns()
+    }
+
+    /// Requests first, then what the clock demands, then groups.
+    fn schedule(&mut self) {
+        self.blocked = false;
+        loop {
+            if self.exclusive.is_some() {
+                return;
+            }
+            if self.barrier.is_none() {
+                self.barrier = self.shared.take_request(self.released_seq);
+            }
+            if self.barrier.is_some() && self.in_flight.is_empty() {
+                let waits_for_spare = !self.start_request();
+                if waits_for_spare {
+                    return;
+                }
+                continue;
+            }
+            if self.barrier.is_some() {
+                return;
+            }
+            if self.start_timed() {
+                self.blocked = true;
+                return;
+            }
+            if !self.submit_group() {
+                return;
+            }
+        }
+    }
+
+    /// How long [`Core::turn`] need not be called unless a completion or the waker comes; `None` is for ever.
+    pub(crate) fn next_wait(&self) -> Option<Duration> {
+        let busy = self.exclusive.is_some() || self.barrier.is_some();
+        let wake_at = match self.in_flight.len() {
+            _ if busy || self.blocked => usize::MAX,
+            0 => 0,
+            1 => stage::OVERLAP_BYTES_MIN,
+            _ => usize::MAX,
+        };
+        if !self.shared.prepare_wait(wake_at, self.released_seq) && !busy {
+            return Some(Duration::ZERO);
+        }
+        let timed = if busy || !self.in_flight.is_empty() { None } else { self.next_deadline() };
+        let deadline = timed.into_iter().chain(self.ops.next_timer()).min();
+        deadline.map(|deadline| self.ops.until(deadline))
+    }
+
+    fn stats(&self) -> LogStats {
+        let info = self.ops.info();
+        let manifest = self.manifest.current();
+        LogStats {
+            flush_mode: self.shared.mode(),
+            confirmed_lsn: self.wal.books.released_lsn,
+            durable_lsn: self.wal.books.durable_lsn,
+            checkpoint_lsn: manifest.checkpoint_lsn,
+            memtable_entries: self.memtable.count() + self.maintenance.frozen_count(),
+            tables: manifest.tables.len(),
+            wal_segments: self.wal.live.len(),
+            wal_spares: self.wal.spares.len(),
+            groups: self.counters.groups,
+            entries: self.counters.entries,
+            wal_bytes: self.counters.wal_bytes,
+            syncs: self.counters.syncs,
+            io_backend: info.name,
+            sync_method: info.sync_method,
+            direct_io: info.direct,
+            recovery: self.recovery,
+        }
+    }
+}
+
+/// The reactor thread: turns until the log is closed or has failed.
+pub(crate) fn run(mut core: Core) {
+    loop {
+        if let Err(cause) = core.turn() {
+            core.fail(cause);
+            return;
+        }
+        if core.is_closed() {
+            return;
+        }
+        let timeout = core.next_wait();
+        core.ops.poll(timeout);
+    }
+}

@@ -1,0 +1,136 @@
+//! Preparing, activating and recycling segment files.
+//!
+//! A segment is written with zeros and synced before it is used, in the background and paced, so that appends pay neither
+//! for allocation nor for unwritten extents; at most [`SPARES_WANTED`] are kept. One of them is for recovery: rotation
+//! takes a spare only if another is left.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::format::record::LogEnd;
+use crate::format::segment::{SegmentHeader, WrittenBy};
+use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
+use crate::io::{AlignedBuf, Durability, Vfs};
+use crate::reactor::ops::Ops;
+use crate::wal::files::Reusable;
+use crate::wal::writer::Active;
+use crate::wal::{self, DIR};
+
+/// Prepared files that are kept.
+pub(crate) const SPARES_WANTED: usize = 2;
+/// Zeros are written this much at a time, with a pause of [`PACE`] between two writes.
+const CHUNK_BYTES: usize = 64 << 10;
+const PACE: Duration = Duration::from_millis(1);
+
+/// Makes a segment file that carries a spare header. `urgent` takes the pauses out.
+pub(crate) async fn prepare(
+    ops: &Rc<Ops>,
+    store: StoreId,
+    number: u64,
+    segment_bytes: u64,
+    urgent: &Cell<bool>,
+) -> Result<Reusable> {
+    let path = wal::path(number);
+    let temporary = format!("{path}.tmp");
+    ops.unlink(&temporary).await?;
+    let file = ops.create(&temporary).await?;
+    let filled = async {
+        let mut buf = AlignedBuf::zeroed(CHUNK_BYTES);
+        SegmentHeader::spare(store, segment_bytes).encode(&mut buf);
+        let mut offset = 0;
+        while offset < segment_bytes {
+            let len = (segment_bytes - offset).min(CHUNK_BYTES as u64) as usize;
+            buf = ops.write((file, &temporary), offset, buf, len, Durability::None).await?;
+            if offset == 0 {
+                buf[..BLOCK_BYTES].fill(0);
+            }
+            offset += len as u64;
+            if !urgent.get() {
+                ops.sleep(PACE).await;
+            }
+        }
+        ops.sync_data((file, &temporary)).await
+    };
+    let filled = filled.await;
+    ops.close(file).await;
+    if filled.is_err() {
+        // Gives the space back on a full disk; what stays is removed at the next open.
+        let _ = ops.unlink(&temporary).await;
+    }
+    filled?;
+    ops.rename(&temporary, &path).await?;
+    ops.sync_dir(DIR).await?;
+    Ok(Reusable { path, bytes: segment_bytes })
+}
+
+/// What a new segment's header says.
+#[derive(Clone, Debug)]
+pub(crate) struct Birth {
+    pub(crate) store: StoreId,
+    pub(crate) segment: u64,
+    pub(crate) epoch: u64,
+    pub(crate) salt: u64,
+    pub(crate) manifest_generation: u64,
+    pub(crate) durable_lsn: Lsn,
+    pub(crate) prev_end: LogEnd,
+    pub(crate) gap: Option<Gap>,
+    pub(crate) flush_mode: FlushMode,
+    pub(crate) written_by: WrittenBy,
+}
+
+/// Opens `file` as the segment that `birth` describes, without making it valid yet.
+pub(crate) async fn open(ops: &Rc<Ops>, file: &Reusable, birth: &Birth) -> Result<Active> {
+    Ok(Active {
+        file: ops.open(&file.path).await?,
+        path: file.path.clone(),
+        segment: birth.segment,
+        salt: birth.salt,
+        epoch: birth.epoch,
+        offset: BLOCK_BYTES as u64,
+        segment_bytes: file.bytes,
+        epoch_start: None,
+    })
+}
+
+/// Makes the segment valid: its header is durable when this returns.
+pub(crate) async fn write_header(ops: &Rc<Ops>, active: &Active, birth: &Birth) -> Result<()> {
+    let header = SegmentHeader {
+        store: birth.store,
+        segment: birth.segment,
+        epoch: birth.epoch,
+        first_lsn: birth.prev_end.last_lsn.next(),
+        salt: birth.salt,
+        manifest_generation: birth.manifest_generation,
+        segment_bytes: active.segment_bytes,
+        durable_lsn: birth.durable_lsn,
+        prev_end: birth.prev_end,
+        gap: birth.gap,
+        spare: false,
+        flush_mode: birth.flush_mode,
+        written_by: birth.written_by,
+    };
+    let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
+    header.encode(&mut block);
+    ops.write((active.file, &active.path), 0, block, BLOCK_BYTES, Durability::Own).await?;
+    Ok(())
+}
+
+/// Turns a released segment into a spare named `number`, or removes it: if there are spares enough, or if somebody else
+/// has linked it (a backup), whose bytes must not change. The manifest that released it must be durable.
+pub(crate) async fn recycle(
+    ops: &Rc<Ops>,
+    vfs: &dyn Vfs,
+    released: Reusable,
+    number: Option<u64>,
+) -> Result<Option<Reusable>> {
+    let links = vfs.metadata(&released.path).map_or(0, |metadata| metadata.links);
+    let Some(number) = number.filter(|_| links == 1) else {
+        ops.unlink(&released.path).await?;
+        return Ok(None);
+    };
+    let path = wal::path(number);
+    ops.rename(&released.path, &path).await?;
+    Ok(Some(Reusable { path, bytes: released.bytes }))
+}

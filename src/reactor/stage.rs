@@ -1,0 +1,399 @@
+//! Where producers and the reactor meet: the open group, and the word about groups that were released.
+//!
+//! Producers lay their entries straight into the buffer of the open group, under a short lock that also gives LSNs and
+//! timestamps, so that LSN order is staging order. The reactor takes the open group away as a whole when it is ready to
+//! write it.
+//!
+//! Invariants:
+//! - A batch lies in one group, whole.
+//! - Memory is bounded: one open buffer, and at most `channel_capacity` batches that are staged and not released.
+//! - A group is released exactly once, in the order of its sequence number; after a failure none is released any more.
+//! - Nobody waits for ever: whoever waits is woken by the release of its group, or by the failure of the log.
+//!
+//! Wake-ups: one notification per group, on one of four condition variables chosen by sequence number. At most four
+//! groups exist at once (open, two in flight, one just released), so a waiter is woken for its own group only.
+//!
+//! Proof: the tests of this module, `engine`, and the crash campaign in `sim`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+
+use crate::batch::{Batch, LsnRange};
+use crate::error::{Error, Result};
+use crate::format::group::HEADER_BYTES;
+use crate::format::record::Record;
+use crate::format::{BLOCK_BYTES, FlushMode, Lsn};
+use crate::io::{AlignedBuf, Env, Waker};
+use crate::reactor::clock::Stamper;
+use crate::reactor::stats::LogStats;
+
+/// Room for the records of one group, beyond the largest batch.
+const RECORDS_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a group buffer: header, largest batch, records.
+pub(crate) const GROUP_BUFFER_BYTES: usize =
+    (HEADER_BYTES + Batch::BYTES_MAX + RECORDS_BYTES_MAX).next_multiple_of(BLOCK_BYTES);
+/// A second group is submitted behind one in flight once it has this many bytes: smaller ones gain more by waiting for
+/// company than by overlapping.
+pub(crate) const OVERLAP_BYTES_MIN: usize = 256 << 10;
+
+/// What a producer asks of the reactor besides storing entries.
+pub(crate) enum Request {
+    /// Everything staged before is durable when the reply comes.
+    Sync,
+    /// Another flush mode.
+    SetMode(FlushMode),
+    /// Counters.
+    Stats,
+    /// Write the marker of a clean close and stop.
+    Close,
+}
+
+/// Answer to a [`Request`].
+pub(crate) enum Reply {
+    Done,
+    Stats(Box<LogStats>),
+}
+
+/// A request on its way; it is carried out after the groups up to `after_seq` are released.
+pub(crate) struct Pending {
+    pub(crate) request: Request,
+    pub(crate) after_seq: u64,
+    reply: Arc<(Mutex<Option<Result<Reply>>>, Condvar)>,
+}
+
+impl Pending {
+    pub(crate) fn answer(self, reply: Result<Reply>) {
+        *self.reply.0.lock().expect(LOCK) = Some(reply);
+        self.reply.1.notify_all();
+    }
+}
+
+/// A group taken from the stage, not yet bound to its place in the log.
+pub(crate) struct StagedGroup {
+    pub(crate) seq: u64,
+    /// Entries lie behind [`HEADER_BYTES`].
+    pub(crate) buf: AlignedBuf,
+    pub(crate) entries_bytes: usize,
+    pub(crate) entry_count: u32,
+    /// Of the first entry, or of the next one where there is none.
+    pub(crate) first_lsn: Lsn,
+    pub(crate) records: Vec<Record>,
+    pub(crate) batches: usize,
+}
+
+struct Stage {
+    buf: AlignedBuf,
+    entries_bytes: usize,
+    entry_count: u32,
+    records: Vec<Record>,
+    records_bytes: usize,
+    batches: usize,
+    seq: u64,
+    first_lsn: Lsn,
+    next_lsn: Lsn,
+    stamper: Stamper,
+    /// Most bytes of entries and records of the open group, unless one batch alone needs more.
+    body_bytes_max: usize,
+    /// Batches staged and not released.
+    batches_outstanding: usize,
+    requests: VecDeque<Pending>,
+    closing: bool,
+    /// The reactor sleeps, and wants to be woken when the open group has this many bytes, or by a request.
+    wake_at: Option<usize>,
+    /// Producers waiting for room.
+    waiting: usize,
+}
+
+/// See the module's page.
+pub(crate) struct Shared {
+    stage: Mutex<Stage>,
+    room: Condvar,
+    released: AtomicU64,
+    release_lock: Mutex<()>,
+    release_wakes: [Condvar; 4],
+    failure: OnceLock<Arc<Error>>,
+    /// The flush mode in force.
+    mode: AtomicU8,
+    batches_max: usize,
+    env: Arc<dyn Env>,
+    waker: Waker,
+}
+
+const LOCK: &str = "nothing panics while it holds this lock";
+
+/// How the stage begins its life.
+pub(crate) struct Start {
+    pub(crate) next_lsn: Lsn,
+    pub(crate) last_timestamp_ns: u64,
+    pub(crate) mode: FlushMode,
+    pub(crate) batches_max: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(start: &Start, env: Arc<dyn Env>, waker: Waker) -> Shared {
+        Shared {
+            stage: Mutex::new(Stage {
+                buf: AlignedBuf::zeroed(GROUP_BUFFER_BYTES),
+                entries_bytes: 0,
+                entry_count: 0,
+                records: Vec::new(),
+                records_bytes: 0,
+                batches: 0,
+                seq: 1,
+                first_lsn: start.next_lsn,
+                next_lsn: start.next_lsn,
+                stamper: Stamper::new(start.last_timestamp_ns),
+                body_bytes_max: GROUP_BUFFER_BYTES - HEADER_BYTES,
+                batches_outstanding: 0,
+                requests: VecDeque::new(),
+                closing: false,
+                wake_at: None,
+                waiting: 0,
+            }),
+            room: Condvar::new(),
+            released: AtomicU64::new(0),
+            release_lock: Mutex::new(()),
+            release_wakes: Default::default(),
+            failure: OnceLock::new(),
+            mode: AtomicU8::new(start.mode as u8),
+            batches_max: start.batches_max,
+            env,
+            waker,
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().expect(LOCK)
+    }
+
+    fn failed(&self) -> Result<()> {
+        match self.failure.get() {
+            Some(cause) => Err(Error::Stopped(Arc::clone(cause))),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn mode(&self) -> FlushMode {
+        FlushMode::from_u8(self.mode.load(Ordering::Acquire)).expect("only modes are stored")
+    }
+
+    // The producers' side.
+
+    /// Stages a batch and returns the sequence number of its group and its LSNs. Waits while there is no room, unless
+    /// `wait` is off: then `None`.
+    pub(crate) fn submit(&self, batch: &Batch, wait: bool) -> Result<Option<(u64, LsnRange)>> {
+        assert!(!batch.is_empty(), "an empty batch never reaches the stage");
+        let mut stage = self.stage();
+        loop {
+            self.failed()?;
+            if stage.closing {
+                return Err(Error::Closed);
+            }
+            if stage.batches_outstanding < self.batches_max && stage.has_room(batch) {
+                break;
+            }
+            if !wait {
+                return Ok(None);
+            }
+            stage.waiting += 1;
+            stage = self.room.wait(stage).expect(LOCK);
+            stage.waiting -= 1;
+        }
+        let range = stage.push(batch, self.env.wall_ns(), self.env.mono_ns());
+        let seq = stage.seq;
+        let open_bytes = stage.entries_bytes + stage.records_bytes;
+        let wake = stage.wake_at.take_if(|wake_at| open_bytes >= *wake_at).is_some();
+        drop(stage);
+        if wake {
+            (self.waker)();
+        }
+        Ok(Some((seq, range)))
+    }
+
+    /// Whether the group is released (then `Ok(true)`), or never will be.
+    pub(crate) fn is_released(&self, seq: u64) -> Result<bool> {
+        if self.released.load(Ordering::Acquire) >= seq {
+            return Ok(true);
+        }
+        self.failed()?;
+        Ok(false)
+    }
+
+    /// Waits until the group is released.
+    pub(crate) fn wait_released(&self, seq: u64) -> Result<()> {
+        if self.is_released(seq)? {
+            return Ok(());
+        }
+        let mut guard = self.release_lock.lock().expect(LOCK);
+        while !self.is_released(seq)? {
+            guard = self.release_wakes[(seq % 4) as usize].wait(guard).expect(LOCK);
+        }
+        Ok(())
+    }
+
+    /// Hands a request over.
+    pub(crate) fn request(&self, request: Request) -> Result<Asked> {
+        let mut stage = self.stage();
+        self.failed()?;
+        if stage.closing {
+            return Err(Error::Closed);
+        }
+        stage.closing = matches!(request, Request::Close);
+        let reply = Arc::new((Mutex::new(None), Condvar::new()));
+        let after_seq = if stage.is_empty() { stage.seq - 1 } else { stage.seq };
+        stage.requests.push_back(Pending { request, after_seq, reply: Arc::clone(&reply) });
+        stage.wake_at = None;
+        drop(stage);
+        (self.waker)();
+        Ok(Asked(reply))
+    }
+
+    // The reactor's side.
+
+    /// Takes the open group away, leaving `spare` in its place. There must be something in it.
+    pub(crate) fn take_group(&self, spare: AlignedBuf) -> StagedGroup {
+        let mut stage = self.stage();
+        assert!(!stage.is_empty(), "only the reactor takes groups, and it looked");
+        let buf = std::mem::replace(&mut stage.buf, spare);
+        let group = StagedGroup {
+            seq: stage.seq,
+            buf,
+            entries_bytes: std::mem::take(&mut stage.entries_bytes),
+            entry_count: std::mem::take(&mut stage.entry_count),
+            first_lsn: stage.first_lsn,
+            records: std::mem::take(&mut stage.records),
+            batches: std::mem::take(&mut stage.batches),
+        };
+        stage.records_bytes = 0;
+        stage.seq += 1;
+        stage.first_lsn = stage.next_lsn;
+        let wake = stage.waiting > 0;
+        drop(stage);
+        if wake {
+            self.room.notify_all();
+        }
+        group
+    }
+
+    /// Sets the size the open group should not grow beyond: what is left of the segment.
+    pub(crate) fn limit_group(&self, body_bytes_max: usize) {
+        self.stage().body_bytes_max = body_bytes_max.min(GROUP_BUFFER_BYTES - HEADER_BYTES);
+    }
+
+    /// Bytes (of entries and records) and entries of the open group; `None` where it is empty.
+    pub(crate) fn open_size(&self) -> Option<(usize, u64)> {
+        let stage = self.stage();
+        (!stage.is_empty()).then_some((stage.entries_bytes + stage.records_bytes, u64::from(stage.entry_count)))
+    }
+
+    /// LSN of the first entry of the open group, whether it has one yet or not.
+    pub(crate) fn open_first_lsn(&self) -> Lsn {
+        self.stage().first_lsn
+    }
+
+    /// The request that may be carried out now that groups up to `released` are.
+    pub(crate) fn take_request(&self, released: u64) -> Option<Pending> {
+        let mut stage = self.stage();
+        stage.requests.pop_front_if(|pending| pending.after_seq <= released)
+    }
+
+    /// Whether the reactor may sleep: no request is due, and the open group has less than `wake_at` bytes. From here on
+    /// producers wake it when that changes.
+    pub(crate) fn prepare_wait(&self, wake_at: usize, released: u64) -> bool {
+        let mut stage = self.stage();
+        let request = stage.requests.front().is_some_and(|pending| pending.after_seq <= released);
+        if request || (!stage.is_empty() && stage.entries_bytes + stage.records_bytes >= wake_at) {
+            return false;
+        }
+        stage.wake_at = Some(wake_at);
+        true
+    }
+
+    /// Confirms the group: its producers are told.
+    pub(crate) fn release(&self, seq: u64, batches: usize) {
+        {
+            let _guard = self.release_lock.lock().expect(LOCK);
+            let before = self.released.swap(seq, Ordering::Release);
+            assert_eq!(before + 1, seq, "groups are released in order, each once");
+        }
+        self.release_wakes[(seq % 4) as usize].notify_all();
+        let mut stage = self.stage();
+        stage.batches_outstanding -= batches;
+        let wake = stage.waiting > 0;
+        drop(stage);
+        if wake {
+            self.room.notify_all();
+        }
+    }
+
+    pub(crate) fn set_mode(&self, mode: FlushMode) {
+        self.mode.store(mode as u8, Ordering::Release);
+    }
+
+    /// Stops the log: every waiter gets the error, nothing more is accepted. The first cause stays.
+    pub(crate) fn fail(&self, cause: Error) {
+        let cause = Arc::clone(self.failure.get_or_init(|| Arc::new(cause)));
+        let mut stage = self.stage();
+        stage.closing = true;
+        for pending in stage.requests.drain(..) {
+            pending.answer(Err(Error::Stopped(Arc::clone(&cause))));
+        }
+        drop(stage);
+        self.room.notify_all();
+        drop(self.release_lock.lock().expect(LOCK));
+        self.release_wakes.iter().for_each(Condvar::notify_all);
+    }
+}
+
+impl Stage {
+    fn is_empty(&self) -> bool {
+        self.entry_count == 0 && self.records.is_empty()
+    }
+
+    fn has_room(&self, batch: &Batch) -> bool {
+        let more = batch.staged_bytes();
+        let body = self.entries_bytes + self.records_bytes + more;
+        // A clock step may come with any batch.
+        let slack = Record::ClockStep(Default::default()).encoded_bytes();
+        self.is_empty() || body + slack <= self.body_bytes_max
+    }
+
+    fn push(&mut self, batch: &Batch, wall_ns: u64, mono_ns: u64) -> LsnRange {
+        let count = batch.len() as u64;
+        let first = self.next_lsn;
+        let (timestamp_ns, step) = self.stamper.stamp(count, first, wall_ns, mono_ns);
+        let at = HEADER_BYTES + self.entries_bytes;
+        batch.stage(&mut self.buf[at..], first, timestamp_ns);
+        self.entries_bytes += batch.bytes();
+        self.entry_count += batch.len() as u32;
+        for record in step.map(Record::ClockStep).into_iter().chain(batch.records().iter().cloned()) {
+            self.records_bytes += record.encoded_bytes();
+            self.records.push(record);
+        }
+        self.batches += 1;
+        self.batches_outstanding += 1;
+        self.next_lsn = Lsn(first.0 + count);
+        LsnRange { first, last: self.next_lsn.prev() }
+    }
+}
+
+/// A reply to come.
+pub(crate) struct Asked(Arc<(Mutex<Option<Result<Reply>>>, Condvar)>);
+
+impl Asked {
+    pub(crate) fn wait(self) -> Result<Reply> {
+        let mut slot = self.0.0.lock().expect(LOCK);
+        loop {
+            if let Some(reply) = slot.take() {
+                return reply;
+            }
+            slot = self.0.1.wait(slot).expect(LOCK);
+        }
+    }
+
+    /// The reply, if it is there.
+    pub(crate) fn try_take(&self) -> Option<Result<Reply>> {
+        self.0.0.lock().expect(LOCK).take()
+    }
+}

@@ -1,0 +1,142 @@
+//! Which files in `wal/` are what. The header decides, never the name.
+//!
+//! - **live**: an active header of this store, numbered at or above the manifest's first live segment.
+//! - **released**: an active header of this store with a smaller number; superseded by the manifest.
+//! - **spare**: a spare header of this store; prepared and never used.
+//! - **headless**: no valid header of this store. Unfinished, foreign, or damaged: never touched, but searched for proof
+//!   that the log goes on in it (see [`super::replay`]).
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::error::{Error, Result};
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
+use crate::format::{BLOCK_BYTES, FormatError, StoreId};
+use crate::io::{ReadAt, Vfs};
+use crate::wal::DIR;
+
+/// A live segment, open.
+pub(crate) struct Segment {
+    pub(crate) path: String,
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Box<dyn ReadAt>,
+    pub(crate) bytes: u64,
+}
+
+/// A file without a valid header of this store, open.
+pub(crate) struct Headless {
+    pub(crate) path: String,
+    pub(crate) file: Box<dyn ReadAt>,
+    pub(crate) bytes: u64,
+}
+
+/// A file that may be used for a new segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Reusable {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+}
+
+/// See the module's page.
+#[derive(Default)]
+pub(crate) struct WalFiles {
+    pub(crate) live: BTreeMap<u64, Segment>,
+    pub(crate) released: Vec<Reusable>,
+    pub(crate) spares: Vec<Reusable>,
+    pub(crate) headless: Vec<Headless>,
+    /// Left under a temporary name by a preparation that did not finish.
+    pub(crate) temporary: Vec<String>,
+    /// Largest number in any name or header.
+    pub(crate) number_max: u64,
+}
+
+impl WalFiles {
+    /// Reads the header of every segment file. An I/O error is an error, not a missing segment.
+    pub(crate) fn scan(vfs: &dyn Vfs, store: StoreId, first_segment: u64) -> Result<WalFiles> {
+        let mut files = WalFiles::default();
+        let names = match vfs.list(DIR) {
+            Ok(names) => names,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(files),
+            Err(cause) => return Err(Error::io("list", DIR, cause)),
+        };
+        for entry in names.iter().filter(|entry| entry.is_file) {
+            let path = format!("{DIR}/{}", entry.name);
+            if let Some(number) = name_number(&entry.name, ".wal") {
+                files.number_max = files.number_max.max(number);
+                files.add(vfs, store, first_segment, path)?;
+            } else if name_number(&entry.name, ".wal.tmp").is_some() {
+                files.temporary.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    fn add(&mut self, vfs: &dyn Vfs, store: StoreId, first_segment: u64, path: String) -> Result<()> {
+        let file = match vfs.open(&path) {
+            Ok(file) => file,
+            // Released and removed by a writer since the directory was listed.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(cause) => return Err(Error::io("open", &path, cause)),
+        };
+        let mut sector = [0; HEADER_BYTES];
+        let read = file.read_at(&mut sector, 0).map_err(|cause| Error::io("read", &path, cause))?;
+        let bytes = file.bytes().map_err(|cause| Error::io("read", &path, cause))?;
+        let header = match SegmentHeader::decode(&sector[..read]) {
+            Ok(header) if header.store == store => header,
+            Err(newer @ FormatError::Version(_)) => {
+                return Err(Error::corrupt(&path, 0, None, format!("{newer}; use a newer kifa")));
+            }
+            _ => {
+                self.headless.push(Headless { path, file, bytes });
+                return Ok(());
+            }
+        };
+        self.number_max = self.number_max.max(header.segment);
+        let is_live = !header.spare && header.segment >= first_segment;
+        if bytes < header.segment_bytes && is_live {
+            let what = format!("it is {bytes} bytes long, and was {} when it was prepared", header.segment_bytes);
+            return Err(Error::corrupt(&path, bytes, None, what));
+        }
+        if bytes < header.segment_bytes || !bytes.is_multiple_of(BLOCK_BYTES as u64) && !is_live {
+            self.headless.push(Headless { path, file, bytes });
+        } else if header.spare {
+            self.spares.push(Reusable { path, bytes });
+        } else if header.segment < first_segment {
+            self.released.push(Reusable { path, bytes });
+        } else {
+            self.add_live(Segment { path, header, file, bytes })?;
+        }
+        Ok(())
+    }
+
+    /// Two files with one number are somebody's copy beside the original: the one with the right name is the segment.
+    fn add_live(&mut self, segment: Segment) -> Result<()> {
+        let number = segment.header.segment;
+        let canonical = super::path(number);
+        match self.live.remove(&number) {
+            None => {
+                self.live.insert(number, segment);
+            }
+            Some(other) => {
+                let (kept, stranger) = if other.path == canonical { (other, segment) } else { (segment, other) };
+                if kept.path != canonical {
+                    let what = format!("it claims to be segment {number}, and so does {}", stranger.path);
+                    return Err(Error::corrupt(&kept.path, 0, None, what));
+                }
+                let Segment { path, file, bytes, .. } = stranger;
+                self.headless.push(Headless { path, file, bytes });
+                self.live.insert(number, kept);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number in a name of ours, such as `0000000012.wal`.
+pub(crate) fn name_number(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
+    if digits.len() < 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}

@@ -1,0 +1,195 @@
+//! Reads groups from a segment file and checks each against the place it was found in.
+//!
+//! Memory is bounded by a window that grows to the largest group met. An I/O error is an error, never the end of the
+//! log; a group that fails its checks is an answer.
+
+use crate::error::{Error, Result};
+use crate::format::entry::{self, Entry, Seed};
+use crate::format::group::{self, GroupHeader};
+use crate::format::record::Record;
+use crate::format::{BLOCK_BYTES, FormatError, StoreId};
+use crate::io::ReadAt;
+
+/// Bytes read at once while walking forward.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// A file read through a window.
+#[derive(Default)]
+pub(crate) struct Window {
+    bytes: Vec<u8>,
+    start: u64,
+    /// Path of the file the window shows.
+    path: String,
+}
+
+impl Window {
+    /// Up to `len` bytes at `offset` (fewer only at the end of the file).
+    pub(crate) fn get(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<&[u8]> {
+        let within = |window: &Window| {
+            let skip = usize::try_from(offset.checked_sub(window.start)?).ok()?;
+            (skip + len <= window.bytes.len()).then_some(skip)
+        };
+        if self.path != path || within(self).is_none() {
+            self.fill(path, file, offset, len.max(WINDOW_BYTES))?;
+        }
+        let skip = (offset - self.start) as usize;
+        let end = self.bytes.len().min(skip + len);
+        Ok(&self.bytes[skip..end])
+    }
+
+    fn fill(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<()> {
+        path.clone_into(&mut self.path);
+        self.start = offset;
+        self.bytes.resize(len, 0);
+        let mut filled = 0;
+        while filled < len {
+            match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(cause) => {
+                    self.bytes.clear();
+                    return Err(Error::io("read", path, cause));
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+
+    /// Forgets what was read: the file may have changed.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.path.clear();
+    }
+}
+
+/// Where a group is looked for.
+pub(crate) struct Place<'a> {
+    pub(crate) store: StoreId,
+    pub(crate) path: &'a str,
+    pub(crate) file: &'a dyn ReadAt,
+    pub(crate) file_bytes: u64,
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+}
+
+/// A valid group, as it lies in the window.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    pub(crate) header: GroupHeader,
+    bytes: &'a [u8],
+}
+
+impl<'a> Group<'a> {
+    /// The entries, encoded.
+    pub(crate) fn entry_bytes(&self) -> &'a [u8] {
+        &self.bytes[group::HEADER_BYTES..][..self.header.entries_bytes as usize]
+    }
+
+    /// The entries, already checked.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let mut rest = self.entry_bytes();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let entry = entry::decode_trusted(rest);
+            rest = &rest[entry.encoded_bytes()..];
+            Some(entry)
+        })
+    }
+
+    /// The records, already checked.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let start = group::HEADER_BYTES + self.header.entries_bytes as usize;
+        decode_records(&self.header, &self.bytes[start..]).expect("the group was checked when it was read")
+    }
+}
+
+/// Reads the header at `place`, if there is one that belongs there. Enough to believe what it says of other groups.
+pub(crate) fn read_header(window: &mut Window, place: &Place<'_>) -> Result<Result<GroupHeader, FormatError>> {
+    let bytes = window.get(place.path, place.file, place.offset, group::HEADER_BYTES)?;
+    Ok(GroupHeader::decode(bytes, place.store).and_then(|header| {
+        if header.segment == place.segment && header.offset == place.offset {
+            Ok(header)
+        } else {
+            Err(FormatError::Field("place"))
+        }
+    }))
+}
+
+/// Reads and checks the whole group at `place`. Whether it continues the log is the caller's to compare.
+pub(crate) fn read_group<'w>(window: &'w mut Window, place: &Place<'_>) -> Result<Result<Group<'w>, FormatError>> {
+    let header = match read_header(window, place)? {
+        Ok(header) => header,
+        Err(why) => return Ok(Err(why)),
+    };
+    let len = header.unpadded_bytes();
+    if place.offset + len as u64 > place.file_bytes {
+        return Ok(Err(FormatError::Truncated));
+    }
+    let bytes = window.get(place.path, place.file, place.offset, len)?;
+    if bytes.len() < len {
+        return Ok(Err(FormatError::Truncated));
+    }
+    Ok(check_body(&header, bytes).map(|()| Group { header, bytes }))
+}
+
+fn check_body(header: &GroupHeader, bytes: &[u8]) -> Result<(), FormatError> {
+    let entries_end = group::HEADER_BYTES + header.entries_bytes as usize;
+    let mut at = group::HEADER_BYTES;
+    let mut lsn = header.first_lsn;
+    for _ in 0..header.entry_count {
+        let seed = Seed { salt: header.salt, offset: header.offset + at as u64 };
+        let entry = entry::decode(&bytes[at..entries_end], seed)?;
+        if entry.lsn != lsn {
+            return Err(FormatError::Field("LSN"));
+        }
+        lsn = lsn.next();
+        at += entry.encoded_bytes();
+    }
+    if at != entries_end {
+        return Err(FormatError::Field("entries length"));
+    }
+    decode_records(header, &bytes[entries_end..]).map(drop)
+}
+
+fn decode_records(header: &GroupHeader, bytes: &[u8]) -> Result<Vec<Record>, FormatError> {
+    let base = header.offset + (group::HEADER_BYTES + header.entries_bytes as usize) as u64;
+    let mut records = Vec::new();
+    let mut at = 0;
+    for _ in 0..header.record_count {
+        let seed = Seed { salt: header.salt, offset: base + at as u64 };
+        let rest = bytes.get(at..).ok_or(FormatError::Truncated)?;
+        let (record, len) = Record::decode(rest, seed)?;
+        records.push(record);
+        at += len;
+    }
+    if at != header.records_bytes as usize {
+        return Err(FormatError::Field("records length"));
+    }
+    Ok(records)
+}
+
+/// Headers of valid groups from `place` to the end of the file, block by block; `found` ends the search by returning
+/// true. At most `limit` bytes are read.
+pub(crate) fn search_headers(
+    window: &mut Window,
+    place: &Place<'_>,
+    limit: u64,
+    mut found: impl FnMut(&GroupHeader) -> bool,
+) -> Result<bool> {
+    let end = place.file_bytes.min(place.offset.saturating_add(limit));
+    let mut offset = place.offset;
+    while offset < end {
+        let bytes = window.get(place.path, place.file, offset, group::HEADER_BYTES)?;
+        if let Ok(header) = GroupHeader::decode(bytes, place.store)
+            && header.offset == offset
+            && found(&header)
+        {
+            return Ok(true);
+        }
+        offset += BLOCK_BYTES as u64;
+    }
+    Ok(false)
+}

@@ -1,0 +1,472 @@
+//! Follows the log from the manifest's first live segment to its end, and decides where that is.
+//!
+//! # The chain
+//! Each segment's header names the end of the log before it ([`LogEnd`]: segment, salt, offset, last LSN). Replay goes
+//! backward over these links from the newest header to the first live segment, then reads forward. What lies behind a
+//! recorded end is dead. An epoch that goes on in the same segment after a clean close is linked the same way, by the
+//! epoch-start record of its first group; its link ends *before* the marker, so that a marker lost later does no harm.
+//!
+//! # The end
+//! A group that fails its checks before a recorded end, or a segment missing from the chain, is **corruption**. In the
+//! newest segment, where nothing records the end, a group that fails its checks, first LSN x:
+//!
+//! | what is found behind it, in this segment or in a file without a valid header | verdict |
+//! |---|---|
+//! | a valid group header of this or a later epoch whose durable LSN >= x, or its clean-close marker | corruption: x was durable |
+//! | x is at or below the manifest's checkpoint | corruption, for the same reason |
+//! | anything else | torn tail: the log ends here; nothing behind the hole is replayed |
+//!
+//! No group is ever submitted with a durable LSN >= x before x is durable, so a legal power cut cannot produce the first
+//! row. What stays ambiguous is rot in the last group or two before an unclean end: nothing proves them durable.
+//!
+//! Readers use the same code, with a bounded search behind the end.
+//!
+//! Proof: `tests`, and the crash campaign in `sim`.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::format::group::GroupHeader;
+use crate::format::manifest::Manifest;
+use crate::format::record::{LogEnd, Record};
+use crate::format::segment::WrittenBy;
+use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, FormatError, Gap, Lsn, StoreId};
+use crate::wal::files::{Segment, WalFiles};
+use crate::wal::reader::{Group, Place, Window, read_group, read_header, search_headers};
+
+/// The segment the log ends in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Newest {
+    pub(crate) segment: u64,
+    pub(crate) path: String,
+    /// Of the last run.
+    pub(crate) salt: u64,
+    pub(crate) epoch: u64,
+    /// Behind the last valid group, the marker of a clean close included.
+    pub(crate) offset: u64,
+    pub(crate) file_bytes: u64,
+    /// Its header's links, for whoever takes over a segment without a group.
+    pub(crate) prev_end: LogEnd,
+    pub(crate) gap: Option<Gap>,
+    pub(crate) has_groups: bool,
+    pub(crate) written_by: WrittenBy,
+}
+
+/// How the log ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tail {
+    /// With the marker of a clean close, or before anything was written.
+    Clean,
+    /// Without one; nothing that looks like ours follows.
+    Open,
+    /// A group fails its checks, or valid ones follow behind a hole: the bytes that were cut.
+    Torn { bytes: u64 },
+}
+
+/// What replay found.
+#[derive(Clone, Debug)]
+pub(crate) struct Replay {
+    /// LSN of the next entry.
+    pub(crate) next_lsn: Lsn,
+    /// Highest LSN that something on disk proves durable.
+    pub(crate) durable_lsn: Lsn,
+    /// Behind the last group that counts (before the marker of a clean close).
+    pub(crate) end: LogEnd,
+    pub(crate) tail: Tail,
+    /// Entries may have been confirmed ahead of durable when the log ended.
+    pub(crate) normal_at_end: bool,
+    /// Mode of the last group.
+    pub(crate) flush_mode: FlushMode,
+    pub(crate) epoch_max: u64,
+    pub(crate) newest: Option<Newest>,
+    /// Gaps carried by headers, in order; the manifest may know some of them already.
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) clock_steps: Vec<ClockStep>,
+    pub(crate) checkpoints: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) last_timestamp_ns: u64,
+    pub(crate) segments: usize,
+}
+
+/// A group that counts.
+pub(crate) struct Seen<'a> {
+    pub(crate) segment: &'a Segment,
+    pub(crate) group: Group<'a>,
+    /// Highest LSN proven durable so far, by this group too.
+    pub(crate) durable_lsn: Lsn,
+    /// The end the log would have without this group.
+    pub(crate) end_before: LogEnd,
+}
+
+/// Sees every group that counts, in order.
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>) -> Result<()>;
+
+/// Replays the log. `search_bytes` bounds the search for proof behind the end.
+pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, visit: Visit<'_>) -> Result<Replay> {
+    let chain = chain(files, manifest)?;
+    let mut walk = Walk {
+        files,
+        store: manifest.store,
+        window: Window::default(),
+        search_bytes,
+        checkpoint_lsn: manifest.checkpoint_lsn,
+        out: Replay {
+            next_lsn: manifest.checkpoint_lsn.next(),
+            durable_lsn: manifest.checkpoint_lsn,
+            end: LogEnd::default(),
+            tail: Tail::Clean,
+            normal_at_end: false,
+            flush_mode: FlushMode::Cautious,
+            epoch_max: files.live.values().map(|segment| segment.header.epoch).max().unwrap_or(0),
+            newest: None,
+            gaps: Vec::new(),
+            clock_steps: manifest.clock_steps.clone(),
+            checkpoints: manifest.checkpoints.clone(),
+            last_timestamp_ns: 0,
+            segments: chain.len(),
+        },
+        run: Run::default(),
+        pending_gap: None,
+    };
+    for (index, link) in chain.iter().enumerate() {
+        walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
+    }
+    Ok(walk.out)
+}
+
+/// One segment of the chain, with its end where a later header records it.
+struct Link {
+    segment: u64,
+    end: Option<LogEnd>,
+}
+
+fn chain(files: &WalFiles, manifest: &Manifest) -> Result<Vec<Link>> {
+    let Some((&newest, _)) = files.live.last_key_value() else {
+        if manifest.checkpoint_lsn > Lsn::ZERO {
+            let path = super::path(manifest.first_segment);
+            return Err(Error::corrupt(&path, 0, Some(manifest.checkpoint_lsn.next()), "the segment is missing"));
+        }
+        return Ok(Vec::new());
+    };
+    let mut chain = vec![Link { segment: newest, end: None }];
+    let mut segment = &files.live[&newest];
+    while segment.header.prev_end.segment >= manifest.first_segment {
+        let end = segment.header.prev_end;
+        let before = files.live.get(&end.segment).filter(|_| end.segment < segment.header.segment);
+        let Some(before) = before else {
+            let what = format!("the segment is missing; segment {} goes on behind it", segment.header.segment);
+            return Err(Error::corrupt(&super::path(end.segment), 0, None, what));
+        };
+        chain.push(Link { segment: end.segment, end: Some(end) });
+        segment = before;
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// The run being read.
+#[derive(Default)]
+struct Run {
+    epoch: u64,
+    salt: u64,
+    offset: u64,
+    /// Offset of the clean-close marker, if that was the last group.
+    marker: Option<u64>,
+    segment_has_groups: bool,
+    epoch_has_groups: bool,
+}
+
+impl Run {
+    /// Behind the last group that counts.
+    fn end(&self) -> u64 {
+        self.marker.unwrap_or(self.offset)
+    }
+}
+
+struct Walk<'a> {
+    files: &'a WalFiles,
+    store: StoreId,
+    window: Window,
+    search_bytes: u64,
+    checkpoint_lsn: Lsn,
+    out: Replay,
+    run: Run,
+    pending_gap: Option<Gap>,
+}
+
+impl Walk<'_> {
+    fn segment(&mut self, segment: &Segment, end: Option<LogEnd>, first: bool, visit: Visit<'_>) -> Result<()> {
+        self.enter(segment, first)?;
+        loop {
+            if let Some(end) = end
+                && end.salt == self.run.salt
+                && end.offset == self.run.end()
+            {
+                return self.leave(segment, end);
+            }
+            let failure = match self.next_group(segment, visit)? {
+                Ok(()) => continue,
+                Err(why) => why,
+            };
+            if let Some(end) = end {
+                let what =
+                    format!("a group fails its checks ({failure}), and the log goes on to offset {}", end.offset);
+                return Err(self.corrupt(segment, what));
+            }
+            return self.decide_tail(segment, failure);
+        }
+    }
+
+    fn enter(&mut self, segment: &Segment, first: bool) -> Result<()> {
+        let header = &segment.header;
+        if first {
+            if header.first_lsn > self.out.next_lsn {
+                let (from, to) = (self.out.next_lsn, header.first_lsn.prev());
+                let what = format!("the log starts at LSN {}; LSNs {from} to {to} are in no table", header.first_lsn);
+                return Err(Error::corrupt(&segment.path, 0, Some(from), what));
+            }
+            self.out.next_lsn = header.first_lsn;
+        } else if header.first_lsn != self.out.next_lsn {
+            let what = format!(
+                "its first LSN is {}, the log before it ends at {}",
+                header.first_lsn,
+                self.out.next_lsn.prev()
+            );
+            return Err(Error::corrupt(&segment.path, 0, Some(self.out.next_lsn), what));
+        }
+        let same_epoch = header.epoch == self.run.epoch;
+        self.run = Run {
+            epoch: header.epoch,
+            salt: header.salt,
+            offset: BLOCK_BYTES as u64,
+            marker: None,
+            segment_has_groups: false,
+            epoch_has_groups: same_epoch && self.run.epoch_has_groups,
+        };
+        self.pending_gap = header.gap;
+        self.out.durable_lsn = self.out.durable_lsn.max(header.durable_lsn);
+        self.out.end = self.end_here(segment);
+        Ok(())
+    }
+
+    fn end_here(&self, segment: &Segment) -> LogEnd {
+        LogEnd {
+            segment: segment.header.segment,
+            salt: self.run.salt,
+            offset: self.run.end(),
+            last_lsn: self.out.next_lsn.prev(),
+        }
+    }
+
+    /// The end of a segment that another one follows.
+    fn leave(&mut self, segment: &Segment, end: LogEnd) -> Result<()> {
+        self.consume_gap();
+        if self.out.next_lsn != end.last_lsn.next() {
+            let what = format!("it ends with LSN {}, not with {} as recorded", self.out.next_lsn.prev(), end.last_lsn);
+            return Err(self.corrupt(segment, what));
+        }
+        Ok(())
+    }
+
+    fn consume_gap(&mut self) {
+        if let Some(gap) = self.pending_gap.take_if(|gap| gap.first == self.out.next_lsn) {
+            self.out.next_lsn = gap.last.next();
+            self.out.gaps.push(gap);
+        }
+    }
+
+    fn place<'s>(&self, segment: &'s Segment, offset: u64) -> Place<'s> {
+        Place {
+            store: self.store,
+            path: &segment.path,
+            file: &*segment.file,
+            file_bytes: segment.bytes,
+            segment: segment.header.segment,
+            offset,
+        }
+    }
+
+    /// Accepts the next group, or says why there is none.
+    fn next_group(&mut self, segment: &Segment, visit: Visit<'_>) -> Result<Result<(), FormatError>> {
+        let offset = self.run.offset;
+        let mut window = std::mem::take(&mut self.window);
+        let mut outcome = self.accept_at(&mut window, segment, offset, visit)?;
+        if outcome.is_err() && self.run.marker.is_none() && self.run.segment_has_groups {
+            // The marker of a clean close may be lost although the next epoch began behind it: it was never needed.
+            let behind = offset + BLOCK_BYTES as u64;
+            if let Ok(header) = read_header(&mut window, &self.place(segment, behind))?
+                && header.epoch_start
+                && self.accept_at(&mut window, segment, behind, visit)?.is_ok()
+            {
+                outcome = Ok(());
+            }
+        }
+        self.window = window;
+        Ok(outcome)
+    }
+
+    fn accept_at(
+        &mut self,
+        window: &mut Window,
+        segment: &Segment,
+        offset: u64,
+        visit: Visit<'_>,
+    ) -> Result<Result<(), FormatError>> {
+        let group = match read_group(window, &self.place(segment, offset))? {
+            Ok(group) => group,
+            Err(why) => return Ok(Err(why)),
+        };
+        let header = group.header;
+        let gap = self.pending_gap.filter(|gap| gap.first == self.out.next_lsn);
+        let expected = [Some(self.out.next_lsn), gap.map(|gap| gap.last.next())];
+        if !expected.contains(&Some(header.first_lsn)) {
+            return Ok(Err(FormatError::Field("first LSN")));
+        }
+        let end_before = self.end_here(segment);
+        if header.epoch == self.run.epoch && header.salt == self.run.salt && self.run.marker.is_none() {
+            if offset != self.run.offset {
+                return Ok(Err(FormatError::Field("place")));
+            }
+        } else if self.links(segment, &group) {
+            self.run = Run {
+                epoch: header.epoch,
+                salt: header.salt,
+                epoch_has_groups: false,
+                ..std::mem::take(&mut self.run)
+            };
+        } else {
+            return Ok(Err(FormatError::Field("epoch")));
+        }
+        if header.first_lsn != self.out.next_lsn {
+            self.consume_gap();
+        }
+        let end_before = LogEnd { last_lsn: header.first_lsn.prev(), ..end_before };
+        self.advance(segment, &group, offset);
+        visit(&Seen { segment, group, durable_lsn: self.out.durable_lsn, end_before })?;
+        Ok(Ok(()))
+    }
+
+    /// Whether `group` begins the epoch that goes on behind what was read so far.
+    fn links(&self, segment: &Segment, group: &Group<'_>) -> bool {
+        let here = self.end_here(segment);
+        group.header.epoch_start
+            && group.header.epoch > self.run.epoch
+            && matches!(group.records().first(), Some(Record::EpochStart { prev_end, .. }) if *prev_end == here)
+    }
+
+    fn advance(&mut self, segment: &Segment, group: &Group<'_>, offset: u64) {
+        let header = &group.header;
+        self.out.durable_lsn = self.out.durable_lsn.max(header.durable_lsn);
+        self.out.next_lsn = header.last_lsn().next();
+        self.out.flush_mode = header.flush_mode;
+        self.out.epoch_max = self.out.epoch_max.max(header.epoch);
+        self.run.marker = header.clean_close.then_some(offset);
+        self.run.offset = offset + header.padded_bytes();
+        self.run.segment_has_groups = true;
+        self.run.epoch_has_groups = true;
+        self.out.normal_at_end = header.flush_mode == FlushMode::Normal && !header.clean_close;
+        if let Some(last) = group.entries().last() {
+            self.out.last_timestamp_ns = last.timestamp_ns;
+        }
+        for record in group.records() {
+            match record {
+                Record::Checkpoint { key, value } => drop(self.out.checkpoints.insert(key, value)),
+                Record::ClockStep(step) if step.lsn > self.checkpoint_lsn => self.out.clock_steps.push(step),
+                Record::ClockStep(_) | Record::EpochStart { .. } => {}
+            }
+        }
+        self.out.end = self.end_here(segment);
+    }
+
+    /// The decision table of the module's page, at the end of the newest segment.
+    fn decide_tail(&mut self, segment: &Segment, failure: FormatError) -> Result<()> {
+        let hole_lsn = self.out.next_lsn;
+        if hole_lsn <= self.checkpoint_lsn {
+            let what = format!("a group fails its checks ({failure}), and a table proves that it was durable");
+            return Err(self.corrupt(segment, what));
+        }
+        let torn_end = self.search_behind(segment, hole_lsn, failure)?;
+        self.search_headless(segment, hole_lsn)?;
+        let header_here = self.place(segment, self.run.offset);
+        let begun = read_header(&mut self.window, &header_here)?.is_ok_and(|header| self.is_ours(&header));
+        self.out.tail = match torn_end {
+            Some(end) => Tail::Torn { bytes: end - self.run.offset },
+            None if begun => Tail::Torn { bytes: BLOCK_BYTES as u64 },
+            None if self.run.marker.is_some() => Tail::Clean,
+            None => Tail::Open,
+        };
+        self.out.normal_at_end &= self.run.epoch_has_groups;
+        self.consume_gap();
+        self.out.end.last_lsn = self.out.next_lsn.prev();
+        self.out.newest = Some(Newest {
+            segment: segment.header.segment,
+            path: segment.path.clone(),
+            salt: self.run.salt,
+            epoch: self.run.epoch,
+            offset: self.run.offset,
+            file_bytes: segment.bytes,
+            prev_end: segment.header.prev_end,
+            gap: segment.header.gap,
+            has_groups: self.run.segment_has_groups,
+            written_by: segment.header.written_by,
+        });
+        Ok(())
+    }
+
+    fn is_ours(&self, header: &GroupHeader) -> bool {
+        header.epoch > self.run.epoch || (header.epoch == self.run.epoch && header.salt == self.run.salt)
+    }
+
+    /// Looks behind the hole in the newest segment; returns the end of the last group of ours that lies there.
+    fn search_behind(&mut self, segment: &Segment, hole_lsn: Lsn, failure: FormatError) -> Result<Option<u64>> {
+        let mut window = std::mem::take(&mut self.window);
+        let behind = self.place(segment, self.run.offset + BLOCK_BYTES as u64);
+        let (mut end, mut epoch_max) = (None, self.out.epoch_max);
+        let proven = search_headers(&mut window, &behind, self.search_bytes, |header| {
+            if header.segment != segment.header.segment || !self.is_ours(header) {
+                return false;
+            }
+            epoch_max = epoch_max.max(header.epoch);
+            end = Some(header.offset + header.padded_bytes());
+            header.durable_lsn >= hole_lsn || (header.clean_close && header.epoch == self.run.epoch)
+        })?;
+        self.window = window;
+        self.out.epoch_max = epoch_max;
+        if proven {
+            let what = format!("a group fails its checks ({failure}), and a later group proves that it was durable");
+            return Err(self.corrupt(segment, what));
+        }
+        Ok(end)
+    }
+
+    /// Looks into files without a valid header of ours: one of them may be where the log goes on.
+    fn search_headless(&mut self, segment: &Segment, hole_lsn: Lsn) -> Result<()> {
+        for headless in &self.files.headless {
+            let place = Place {
+                store: self.store,
+                path: &headless.path,
+                file: &*headless.file,
+                file_bytes: headless.bytes,
+                segment: 0,
+                offset: BLOCK_BYTES as u64,
+            };
+            let mut epoch_max = self.out.epoch_max;
+            let proven = search_headers(&mut self.window, &place, self.search_bytes, |header| {
+                let later = header.segment > segment.header.segment && header.epoch >= self.run.epoch;
+                if later {
+                    epoch_max = epoch_max.max(header.epoch);
+                }
+                later && header.durable_lsn >= hole_lsn
+            })?;
+            self.out.epoch_max = epoch_max;
+            if proven {
+                let what = "its header fails its checks, and a group in it proves that it was durable";
+                return Err(Error::corrupt(&headless.path, 0, Some(hole_lsn), what));
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, segment: &Segment, what: String) -> Error {
+        Error::corrupt(&segment.path, self.run.offset, Some(self.out.next_lsn), what)
+    }
+}
