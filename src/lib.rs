@@ -55,7 +55,14 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod batch;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod compaction;
+#[cfg(feature = "cli")]
+mod config;
+#[cfg(feature = "cli")]
+mod daemon;
 mod engine;
 mod error;
 mod format;
@@ -67,6 +74,8 @@ mod query;
 mod reactor;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+#[cfg(feature = "cli")]
+mod source;
 mod sstable;
 mod wal;
 

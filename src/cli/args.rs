@@ -1,0 +1,239 @@
+//! The command line: what is accepted and what `--help` says.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit::{self, Command};
+use super::output::Format;
+use super::time;
+use crate::config::{FlagValue, keys};
+
+/// Crash-proof local log for payment terminals and mobile-money agents.
+///
+/// Entries go in, entries come out, nothing is lost in between: what `kifa` confirmed survives a power cut.
+#[derive(Debug, Parser)]
+#[command(name = "kifa", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_long_help = format!("{MAIN_EXAMPLES}\n{}", exit::help(None)))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Subcommands,
+}
+
+const MAIN_EXAMPLES: &str = "Examples:
+  printf '%s\\n' '{\"txn\":\"TXN-001\",\"amount\":5000}' | kifa daemon --stdin -d ./data
+  kifa query -d ./data
+  kifa stats -d ./data
+
+The data directory is always named: by -d, or by the variable KIFA_DATA_DIR.
+Messages go to stderr; KIFA_LOG filters the log there (error, warn, info, debug,
+or a tracing filter). NO_COLOR is honoured.
+";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subcommands {
+    Daemon(DaemonArgs),
+    Query(QueryArgs),
+    Export(ExportArgs),
+    Stats(StatsArgs),
+}
+
+/// Stores what its sources deliver, until they end or a signal comes
+///
+/// SIGTERM and SIGINT drain: everything that was accepted is durable before the process ends. A second SIGINT ends it at
+/// once; the next start recovers.
+#[derive(Debug, Args)]
+#[command(visible_alias = "ingest")]
+#[command(after_long_help = format!("{DAEMON_EXAMPLES}\n{}\n{}", keys::help(), exit::help(Some(Command::Daemon))))]
+pub(crate) struct DaemonArgs {
+    /// Where the store is; created if it is not there [env: KIFA_DATA_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Configuration file (TOML); without it DATA_DIR/kifa.toml, if it is there
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read standard input: one entry per line (LF or CR LF), empty lines skipped, up to 1 MiB each
+    #[arg(long)]
+    stdin: bool,
+    /// When entries are synced: normal (up to 49 confirmed entries at risk), cautious (none), emergency (none, and no
+    /// compaction)
+    #[arg(long, value_name = "MODE")]
+    flush_mode: Option<String>,
+    /// Length of a write-ahead-log segment, 1 to 1024 MiB
+    #[arg(long, value_name = "MIB")]
+    segment_size_mib: Option<String>,
+    /// Entries kept in memory before they go to a table, 1 to 1024 MiB
+    #[arg(long, value_name = "MIB")]
+    memtable_threshold_mib: Option<String>,
+    /// Neighbouring tables of similar size that are merged into one, 2 to 64
+    #[arg(long, value_name = "N")]
+    compaction_threshold: Option<String>,
+    /// Do not merge tables
+    #[arg(long)]
+    no_compaction: bool,
+    /// Batches on their way before a source has to wait, 1 to 65536
+    #[arg(long, value_name = "N")]
+    channel_capacity: Option<String>,
+    /// Which backend does the I/O: auto, uring or portable
+    #[arg(long, value_name = "BACKEND")]
+    io_backend: Option<String>,
+}
+
+const DAEMON_EXAMPLES: &str = "Examples:
+  payments | kifa daemon --stdin -d /var/lib/kifa
+  kifa daemon --stdin -d ./data --flush-mode normal < backlog.jsonl
+  KIFA_DATA_DIR=./data KIFA_STDIN=true kifa ingest -c /etc/kifa.toml
+
+Flags win over environment variables, these over the file, the file over
+defaults. In the file:
+  [wal]
+  flush_mode = \"cautious\"
+  [sources]
+  stdin = true
+";
+
+impl DaemonArgs {
+    /// The settings given by flag, by their key's name.
+    pub(crate) fn settings(&self) -> Vec<FlagValue> {
+        let texts = [
+            ("flush_mode", &self.flush_mode),
+            ("segment_size_mib", &self.segment_size_mib),
+            ("memtable_flush_threshold_mib", &self.memtable_threshold_mib),
+            ("compaction_threshold", &self.compaction_threshold),
+            ("channel_capacity", &self.channel_capacity),
+            ("io_backend", &self.io_backend),
+        ];
+        let mut settings: Vec<FlagValue> =
+            texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
+        if self.stdin {
+            settings.push(("stdin", "true".to_owned()));
+        }
+        if self.no_compaction {
+            settings.push(("compaction_enabled", "false".to_owned()));
+        }
+        settings
+    }
+}
+
+/// Which entries; shared by query and export.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Smallest LSN
+    #[arg(long, value_name = "LSN")]
+    pub(crate) from_lsn: Option<u64>,
+    /// Largest LSN; it belongs to the range
+    #[arg(long, value_name = "LSN")]
+    pub(crate) to_lsn: Option<u64>,
+    /// Not before this time (UTC): 1h, 30m, 2d, 1h30m (ago), "2026-01-29 12:00:00", 2026-01-29T12:00:00Z or with an
+    /// offset, 2026-01-29, now, today, yesterday, @epoch
+    #[arg(long, short = 'S', value_name = "TIME", visible_aliases = ["since", "from"], value_parser = from_time)]
+    pub(crate) from_time: Option<u64>,
+    /// Not after this time (UTC); a date covers its whole day, seconds the whole second
+    #[arg(long, short = 'U', value_name = "TIME", visible_aliases = ["until", "to"], value_parser = to_time)]
+    pub(crate) to_time: Option<u64>,
+    /// At most this many entries (default: no limit)
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Newest first
+    #[arg(short, long)]
+    pub(crate) reverse: bool,
+}
+
+fn from_time(text: &str) -> Result<u64, String> {
+    time::parse_from(text, time::now_ns())
+}
+
+fn to_time(text: &str) -> Result<u64, String> {
+    time::parse_to(text, time::now_ns())
+}
+
+/// Prints entries
+///
+/// Works beside a running daemon and on a read-only or full disk; creates and changes nothing.
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("{QUERY_EXAMPLES}\n{}", exit::help(Some(Command::Query))))]
+pub(crate) struct QueryArgs {
+    /// Where the store is [env: KIFA_DATA_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// How entries are printed
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+const QUERY_EXAMPLES: &str = "Examples:
+  kifa query -d ./data -n 10 -r                        the ten newest, newest first
+  kifa query -d ./data --since 1h30m                   the last hour and a half
+  kifa query -d ./data --from 2026-01-29 --to 2026-01-29
+  kifa query -d ./data --from-lsn 100 --to-lsn 199 -o json | jq -r .data
+
+Times are UTC, in the output and, unless an offset is given, in the options.
+
+text:  [LSN] time payload. Control bytes, bidirectional controls, line separators
+       and bytes that are not UTF-8 are shown as \\xNN or \\u{NNNN}; a backslash
+       that could be mistaken for such an escape as \\x5c.
+json:  one object per line. \"data\" is the payload as a string; a payload that is
+       not UTF-8 is base64, and \"encoding\":\"base64\" says so.
+csv:   RFC 4180 with a header line and LF line ends. Data that starts with = + - @
+       ' TAB CR or LF gets a ' in front, so that no spreadsheet runs it.
+hex:   LSN, milliseconds since 1970 and payload in hexadecimal digits.
+
+Notes (unconfirmed entries, clock steps, gaps, expired entries) go to stderr, one
+line each.
+";
+
+/// Writes entries to a file, completely or not at all
+///
+/// The file is written beside its target under a temporary name (readable by its owner only), synced and renamed; an
+/// export that is interrupted leaves nothing behind. An existing file is replaced. An export of nothing is a valid file.
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("{EXPORT_EXAMPLES}\n{}", exit::help(Some(Command::Export))))]
+pub(crate) struct ExportArgs {
+    /// Where the store is [env: KIFA_DATA_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File to write; - is standard output. Not inside the data directory
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// How entries are written
+    #[arg(long, value_enum, default_value = "json")]
+    pub(crate) format: Format,
+}
+
+const EXPORT_EXAMPLES: &str = "Examples:
+  kifa export -d ./data -o all.jsonl
+  kifa export -d ./data -o january.csv --format csv --from 2026-01-01 --to 2026-01-31
+  kifa export -d ./data -o - | zstd > all.jsonl.zst
+
+The formats are those of kifa query (see kifa query --help). Where part of the
+range cannot be read, the rest is written, what is missing is named on stderr,
+and the exit code is 2.
+";
+
+/// Shows what the store holds and how it is kept
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("{STATS_EXAMPLES}\n{}", exit::help(Some(Command::Stats))))]
+pub(crate) struct StatsArgs {
+    /// Where the store is [env: KIFA_DATA_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// As text for people, or as one JSON object
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    pub(crate) format: StatsFormat,
+}
+
+/// How statistics are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum StatsFormat {
+    Text,
+    Json,
+}
+
+const STATS_EXAMPLES: &str = "Examples:
+  kifa stats -d ./data
+  kifa stats -d ./data --format json | jq .entries
+";

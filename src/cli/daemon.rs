@@ -1,0 +1,99 @@
+//! `kifa daemon`: configuration in, exit code out.
+
+use std::fmt;
+
+use tracing::warn;
+
+use super::args::DaemonArgs;
+use super::exit::{Exit, Failure};
+use super::{logging, variable};
+use crate::config::{Config, ConfigError, data_dir};
+use crate::daemon::signals::Signal;
+use crate::daemon::{self, Outcome};
+use crate::source::stdin::End;
+
+pub(crate) fn run(args: DaemonArgs) -> Result<Exit, Failure> {
+    let config = load(&args)
+        .map_err(|error| Failure::new(if error.is_usage { Exit::Usage } else { Exit::Config }, error.message))?;
+    logging::start("info").map_err(|message| Failure::new(Exit::Config, message))?;
+    for name in &config.unknown_variables {
+        warn!("the environment variable {name} is not a setting of kifa and has no effect");
+    }
+    conclude(&daemon::run(&config))
+}
+
+fn load(args: &DaemonArgs) -> Result<Config, ConfigError> {
+    let dir = data_dir(args.data_dir.clone(), variable)?;
+    let variables: Vec<_> = std::env::vars_os().collect();
+    Config::load(dir, args.config.as_deref(), &variables, args.settings())
+}
+
+/// The exit code, and the sentence where something was not stored. A signal's code stands even then: it is not 0.
+fn conclude(outcome: &Outcome) -> Result<Exit, Failure> {
+    let totals = outcome.totals;
+    let refused = match totals.refused {
+        0 => String::new(),
+        count => format!("{} refused, {} stored", Count(count, "line"), Count(totals.stored, "entry")),
+    };
+    match &outcome.end {
+        Err(error) if totals.unconfirmed > 0 => {
+            let lost = Count(totals.unconfirmed, "entry");
+            Err(Failure::new(Exit::of_daemon_error(error), format!("{lost} that had been read not confirmed: {error}")))
+        }
+        Err(error) => Err(Failure::new(Exit::of_daemon_error(error), error.to_string())),
+        Ok(end) => {
+            let exit = match end {
+                End::Signal(Signal::Interrupt) => Exit::Interrupted,
+                End::Signal(_) => Exit::Terminated,
+                End::Input if totals.refused > 0 => Exit::NotStored,
+                End::Input => Exit::Done,
+            };
+            if refused.is_empty() { Ok(exit) } else { Err(Failure::new(exit, refused)) }
+        }
+    }
+}
+
+/// A number with its noun.
+struct Count(u64, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count(count, noun) = self;
+        match (count, noun.strip_suffix('y')) {
+            (1, _) => write!(f, "1 {noun}"),
+            (_, Some(stem)) => write!(f, "{count} {stem}ies"),
+            _ => write!(f, "{count} {noun}s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::source::Totals;
+
+    fn outcome(end: crate::error::Result<End>, unconfirmed: u64, refused: u64) -> Outcome {
+        Outcome { end, totals: Totals { stored: 5, unconfirmed, refused } }
+    }
+
+    #[test]
+    fn a_refused_line_never_ends_with_0() {
+        assert_eq!(conclude(&outcome(Ok(End::Input), 0, 0)).unwrap(), Exit::Done);
+        let failure = conclude(&outcome(Ok(End::Input), 0, 1)).unwrap_err();
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::NotStored, "1 line refused, 5 entries stored"));
+        let failure = conclude(&outcome(Ok(End::Signal(Signal::Terminate)), 0, 2)).unwrap_err();
+        assert_eq!(failure.exit, Exit::Terminated);
+        assert_eq!(conclude(&outcome(Ok(End::Signal(Signal::Interrupt)), 0, 0)).unwrap(), Exit::Interrupted);
+    }
+
+    #[test]
+    fn a_failure_counts_what_was_not_confirmed() {
+        let failed = Error::io("sync", "wal/1.wal", io::Error::other("no"));
+        let failure = conclude(&outcome(Err(failed), 3, 0)).unwrap_err();
+        assert_eq!(failure.exit, Exit::Io);
+        assert_eq!(failure.message, "3 entries that had been read not confirmed: cannot sync wal/1.wal: no");
+    }
+}

@@ -1,0 +1,165 @@
+//! All exit codes of the program, in one table; `--help` is rendered from it.
+//!
+//! The daemon is run by supervisors and speaks sysexits; the reading commands are run by scripts and speak grep: 0 found,
+//! 1 nothing matched, 2 any error, whatever its kind (also a mistyped option).
+
+use std::fmt::Write as _;
+use std::io;
+
+use crate::error::Error;
+
+/// How the program ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    Done,
+    NotFound,
+    NotStored,
+    ReadFailed,
+    Usage,
+    Corrupt,
+    CannotCreate,
+    Io,
+    Locked,
+    Permission,
+    Config,
+    Hangup,
+    Interrupted,
+    Terminated,
+}
+
+/// Who uses a code, for the table in `--help`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Command {
+    Daemon,
+    Query,
+    Export,
+    Stats,
+}
+
+use Command::{Daemon, Export, Query, Stats};
+
+/// The table: outcome, code, who ends with it, meaning.
+const TABLE: [(Exit, u8, &[Command], &str); 14] = [
+    (Exit::Done, 0, &[Daemon, Query, Export, Stats], "done; for query: at least one entry matched"),
+    (Exit::NotFound, 1, &[Query], "nothing matched"),
+    (Exit::NotStored, 1, &[Daemon], "input ended, but some of it was refused; the count is on stderr"),
+    (Exit::ReadFailed, 2, &[Query, Export, Stats], "an error of any kind, or part of the range cannot be read"),
+    (Exit::Usage, 64, &[Daemon], "wrong command line"),
+    (Exit::Corrupt, 65, &[Daemon], "the store is damaged; nothing was changed"),
+    (Exit::CannotCreate, 73, &[Daemon], "the store cannot be created there"),
+    (Exit::Io, 74, &[Daemon], "reading or writing failed; the next start recovers"),
+    (Exit::Locked, 75, &[Daemon], "another process writes to the store"),
+    (Exit::Permission, 77, &[Daemon], "permission denied"),
+    (Exit::Config, 78, &[Daemon], "wrong setting in the configuration file or the environment"),
+    (Exit::Hangup, 129, &[Export], "hung up (SIGHUP); nothing is left behind"),
+    (
+        Exit::Interrupted,
+        130,
+        &[Daemon, Export],
+        "SIGINT; what a daemon accepted is durable (a second one stops it at once)",
+    ),
+    (Exit::Terminated, 143, &[Daemon, Export], "SIGTERM; what a daemon accepted is durable"),
+];
+
+impl Exit {
+    /// The code for the shell.
+    pub(crate) fn code(self) -> u8 {
+        TABLE.iter().find(|row| row.0 == self).expect("every outcome has its row in the table").1
+    }
+
+    /// How the daemon ends after an error of the engine.
+    pub(crate) fn of_daemon_error(error: &Error) -> Exit {
+        match error {
+            Error::Locked { .. } => Exit::Locked,
+            Error::NotAStore { .. } => Exit::CannotCreate,
+            Error::Corrupt(_) => Exit::Corrupt,
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
+            Error::Io { op: "create", .. } => Exit::CannotCreate,
+            Error::InvalidOption(_) => Exit::Config,
+            Error::Stopped(cause) => Exit::of_daemon_error(cause),
+            Error::Io { .. } | Error::TooLarge { .. } | Error::Closed => Exit::Io,
+        }
+    }
+}
+
+/// The rows of one command, or the whole table, as text for `--help`.
+pub(crate) fn help(command: Option<Command>) -> String {
+    let mut text = String::from("Exit codes:\n");
+    for (_, code, commands, meaning) in TABLE {
+        if command.is_some_and(|command| !commands.contains(&command)) {
+            continue;
+        }
+        let _ = match command {
+            Some(_) => writeln!(text, "  {code:>3}  {meaning}"),
+            None => {
+                let names: Vec<&str> = commands.iter().map(|command| command.name()).collect();
+                writeln!(text, "  {code:>3}  {meaning} [{}]", names.join(", "))
+            }
+        };
+    }
+    text
+}
+
+impl Command {
+    fn name(self) -> &'static str {
+        match self {
+            Daemon => "daemon",
+            Query => "query",
+            Export => "export",
+            Stats => "stats",
+        }
+    }
+}
+
+/// An error on its way to the user: one sentence and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into() }
+    }
+
+    /// Any error of a reading command.
+    pub(crate) fn read(message: impl ToString) -> Failure {
+        Failure { exit: Exit::ReadFailed, message: message.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_one_row_and_no_command_has_a_code_twice() {
+        for (exit, code, commands, _) in TABLE {
+            assert_eq!(TABLE.iter().filter(|row| row.0 == exit).count(), 1);
+            for command in commands {
+                let same = TABLE.iter().filter(|row| row.1 == code && row.2.contains(command)).count();
+                assert_eq!(same, 1, "{command:?} uses {code} twice");
+            }
+        }
+        assert_eq!(Exit::Terminated.code(), 143);
+        assert_eq!(Exit::Config.code(), 78);
+    }
+
+    #[test]
+    fn a_stopped_log_ends_with_the_code_of_its_cause() {
+        let denied = Error::io("write", "wal/1.wal", io::ErrorKind::PermissionDenied.into());
+        assert_eq!(Exit::of_daemon_error(&Error::Stopped(denied.into())), Exit::Permission);
+        let full = Error::io("create", "LOCK", io::ErrorKind::StorageFull.into());
+        assert_eq!(Exit::of_daemon_error(&full), Exit::CannotCreate);
+        let failed = Error::io("sync", "wal/1.wal", io::ErrorKind::Other.into());
+        assert_eq!(Exit::of_daemon_error(&Error::Stopped(failed.into())), Exit::Io);
+    }
+
+    #[test]
+    fn help_shows_a_command_only_its_own_codes() {
+        assert!(help(Some(Query)).contains("nothing matched"));
+        assert!(!help(Some(Query)).contains("SIGTERM"));
+        assert!(help(None).contains("[daemon, export]"));
+    }
+}

@@ -1,0 +1,81 @@
+//! The program: arguments in, exit code out.
+//!
+//! - Results go to stdout, everything else to stderr. An error is one sentence that starts with `kifa: `.
+//! - Every exit code is in the table of `exit`. A pipe that its reader has closed is a quiet success.
+//! - Nothing here panics because of what it is given, a closed or full stderr included.
+//!
+//! It is public for `main.rs` only and promises nothing to anybody else.
+//!
+//! Proof: `tests/it/` runs the program.
+
+mod args;
+mod daemon;
+mod exit;
+mod export;
+mod logging;
+mod output;
+mod query;
+mod scan;
+mod stats;
+mod time;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use args::{Cli, Subcommands};
+use exit::{Exit, Failure};
+
+/// Runs the program with these arguments, its own name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let outcome = match Cli::try_parse_from(&args) {
+        Ok(cli) => dispatch(cli),
+        Err(error) => usage(&error, &args),
+    };
+    let exit = outcome.unwrap_or_else(|failure| {
+        complain(&failure.message);
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Subcommands::Daemon(args) => daemon::run(args),
+        Subcommands::Query(args) => query::run(args),
+        Subcommands::Export(args) => export::run(args),
+        Subcommands::Stats(args) => stats::run(args),
+    }
+}
+
+/// What the parser did not take: a request for help, or a mistake.
+fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody is left to tell if the help cannot be printed.
+        let _ = error.print();
+        return Ok(Exit::Done);
+    }
+    let reads = args.get(1).is_some_and(|name| ["query", "export", "stats"].iter().any(|command| name == command));
+    let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return Ok(exit);
+    }
+    let text = error.render().to_string();
+    Err(Failure::new(exit, text.strip_prefix("error: ").unwrap_or(&text).trim_end()))
+}
+
+/// One line on stderr. That it cannot be printed must not end the program.
+fn complain(message: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "kifa: {message}");
+}
+
+/// An environment variable of this process.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}

@@ -1,0 +1,236 @@
+//! Entries as text, JSON, CSV or hex: pure encoders into a buffer that is reused, and the printer that empties it.
+//!
+//! - Nothing is allocated per entry, and nothing is formatted through `std::fmt`.
+//! - What an entry holds cannot drive the terminal in text and JSON: control bytes, bidirectional controls and line
+//!   separators are escaped. CSV carries the bytes as they are; hex has no others.
+//! - Every output ends with LF after each entry, CSV included (RFC 4180 says CR LF; every reader takes LF).
+//!
+//! Proof: the tests of each encoder; `json` and `csv` are read back, `text` is decoded again.
+
+mod csv;
+mod hex;
+mod json;
+mod text;
+
+use std::io::{self, Write};
+
+use crate::cli::time::TimeText;
+use crate::query::EntryRef;
+
+/// Bytes collected before they are written out.
+const FLUSH_BYTES: usize = 128 << 10;
+
+/// How entries are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// LSN, time and payload; bytes that would harm a terminal as \xNN or \u{NNNN}
+    Text,
+    /// One JSON object per line; payloads that are not UTF-8 as base64, marked by "encoding":"base64"
+    Json,
+    /// RFC 4180 with a header line; a ' in front of data that a spreadsheet would take for a formula
+    Csv,
+    /// LSN, milliseconds since 1970 and payload in hexadecimal digits
+    Hex,
+}
+
+/// Encodes entries one after another.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    format: Format,
+    time: TimeText,
+}
+
+impl Encoder {
+    pub(crate) fn new(format: Format) -> Encoder {
+        Encoder { format, time: TimeText::new() }
+    }
+
+    /// Appends what comes before the first entry.
+    pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
+        if self.format == Format::Csv {
+            out.extend_from_slice(csv::HEADER);
+        }
+    }
+
+    /// Appends one entry with its line end.
+    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>, out: &mut Vec<u8>) {
+        let milliseconds = entry.timestamp_ns / 1_000_000;
+        match self.format {
+            Format::Text => text::encode(entry, self.time.format(entry.timestamp_ns), out),
+            Format::Json => json::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, out),
+            Format::Csv => csv::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, out),
+            Format::Hex => hex::encode(entry, milliseconds, out),
+        }
+        out.push(b'\n');
+    }
+}
+
+/// Prints entries to `target` in large writes.
+pub(crate) struct Printer<W: Write> {
+    encoder: Encoder,
+    out: Vec<u8>,
+    target: W,
+}
+
+impl<W: Write> Printer<W> {
+    pub(crate) fn new(format: Format, target: W) -> Printer<W> {
+        let mut printer = Printer { encoder: Encoder::new(format), out: Vec::with_capacity(2 * FLUSH_BYTES), target };
+        printer.encoder.begin(&mut printer.out);
+        printer
+    }
+
+    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>) -> io::Result<()> {
+        self.encoder.entry(entry, &mut self.out);
+        if self.out.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.write_all(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and hands the target back.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.flush()?;
+        self.target.flush()?;
+        Ok(self.target)
+    }
+}
+
+/// Appends a number in decimal.
+fn put_decimal(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
+
+/// Appends two hexadecimal digits.
+fn put_hex_byte(byte: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
+}
+
+/// Marks the bytes of valid UTF-8 that need a closer look: ASCII controls, and the lead bytes of every character that
+/// [`harms_terminal`] names, so that all other text is copied in runs.
+const fn attention_table(extra: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[0x7F] = true;
+    table[0xC2] = true;
+    table[0xD8] = true;
+    table[0xE2] = true;
+    let mut at = 0;
+    while at < extra.len() {
+        table[extra[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+/// Controls (C0, DEL, C1), bidirectional controls, and the line and paragraph separators.
+fn harms_terminal(character: char) -> bool {
+    matches!(character,
+        '\0'..='\x1F' | '\x7F'..='\u{9F}' | '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Copies `text` to `out`, calling `special` for each character whose first byte is marked in `attention`, together with
+/// the rest of the text behind it.
+fn copy_in_runs(text: &str, attention: &[bool; 256], out: &mut Vec<u8>, special: impl Fn(char, &str, &mut Vec<u8>)) {
+    let mut rest = text;
+    while let Some(run) = rest.bytes().position(|byte| attention[usize::from(byte)]) {
+        out.extend_from_slice(&rest.as_bytes()[..run]);
+        let mut behind = rest[run..].chars();
+        if let Some(character) = behind.next() {
+            special(character, behind.as_str(), out);
+        }
+        rest = behind.as_str();
+    }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// Appends a character as it is.
+fn put_char(character: char, out: &mut Vec<u8>) {
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::format::Lsn;
+
+    /// 2026-01-31 18:30:00 UTC, the moment of the documentation's examples.
+    pub(crate) const EXAMPLE_NS: u64 = 1_769_884_200_000_000_000;
+
+    /// One entry through an encoder, without its line end.
+    pub(crate) fn line(format: Format, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let entry = EntryRef { lsn: Lsn(1), timestamp_ns: EXAMPLE_NS, source: 0, payload };
+        Encoder::new(format).entry(&entry, &mut out);
+        assert_eq!(out.pop(), Some(b'\n'));
+        out
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation() {
+        let payload = br#"{"txn":"TXN-001","amount":5000}"#;
+        let text = |format| String::from_utf8(line(format, payload)).unwrap();
+        assert_eq!(text(Format::Text), r#"[1] 2026-01-31 18:30:00 UTC {"txn":"TXN-001","amount":5000}"#);
+        assert_eq!(
+            text(Format::Json),
+            r#"{"lsn":1,"timestamp":"2026-01-31 18:30:00 UTC","timestamp_ms":1769884200000,"data":"{\"txn\":\"TXN-001\",\"amount\":5000}"}"#
+        );
+        assert_eq!(
+            text(Format::Csv),
+            r#"1,"2026-01-31 18:30:00 UTC",1769884200000,"{""txn"":""TXN-001"",""amount"":5000}""#
+        );
+        assert!(text(Format::Hex).starts_with("0000000000000001 0000019c1551ac40 7b2274786e223a22"));
+    }
+
+    #[test]
+    fn the_attention_table_misses_no_harmful_character() {
+        let table = attention_table(b"");
+        for character in (0..=0x10FFFF).filter_map(char::from_u32).filter(|&character| harms_terminal(character)) {
+            let lead = character.to_string().as_bytes()[0];
+            assert!(table[usize::from(lead)], "{character:?}");
+        }
+    }
+
+    #[test]
+    fn ordinary_text_of_any_script_is_printed_as_it_is() {
+        let text = "Malipo 500 — ክፍያ, оплата, 支払い, مدفوعات, “ok” €5 🧾 ÿ";
+        for format in [Format::Text, Format::Json, Format::Csv] {
+            let line = String::from_utf8(line(format, text.as_bytes())).unwrap();
+            assert!(line.contains(text), "{format:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn decimals() {
+        for value in [0, 9, 10, 1_769_884_200_000, u64::MAX] {
+            let mut out = Vec::new();
+            put_decimal(value, &mut out);
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_printer_writes_the_header_even_without_entries() {
+        let out = Printer::new(Format::Csv, Vec::new()).finish().unwrap();
+        assert_eq!(out, b"lsn,timestamp,timestamp_ms,data\n");
+        assert!(Printer::new(Format::Json, Vec::new()).finish().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,116 @@
+//! `[LSN] time payload`, safe to look at.
+//!
+//! Escaped are control bytes (`\x1b`), C1 and bidirectional controls and line separators (`\u{202e}`), and bytes that
+//! are not UTF-8 (`\xff`). A backslash of the payload stays as it is, so that JSON stays readable, except where it would
+//! be taken for one of these escapes (in front of `x` with two hexadecimal digits, or of `u{`): then it is `\x5c`. So a
+//! line can be decoded again from left to right without a doubt.
+
+use super::{attention_table, copy_in_runs, harms_terminal, put_char, put_decimal, put_hex_byte};
+use crate::query::EntryRef;
+
+const ATTENTION: [bool; 256] = attention_table(b"\\");
+
+pub(super) fn encode(entry: &EntryRef<'_>, time: &str, out: &mut Vec<u8>) {
+    out.push(b'[');
+    put_decimal(entry.lsn.0, out);
+    out.extend_from_slice(b"] ");
+    out.extend_from_slice(time.as_bytes());
+    out.push(b' ');
+    match std::str::from_utf8(entry.payload) {
+        Ok(text) => put_text(text, out),
+        Err(_) => {
+            for chunk in entry.payload.utf8_chunks() {
+                put_text(chunk.valid(), out);
+                chunk.invalid().iter().for_each(|&byte| put_escape(byte, out));
+            }
+        }
+    }
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    copy_in_runs(text, &ATTENTION, out, |character, behind, out| match character {
+        '\\' if reads_as_escape(behind.as_bytes()) => put_escape(b'\\', out),
+        _ if !harms_terminal(character) => put_char(character, out),
+        _ if character.is_ascii() => put_escape(character as u8, out),
+        _ => out.extend_from_slice(character.escape_unicode().to_string().as_bytes()),
+    });
+}
+
+fn put_escape(byte: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\\x");
+    put_hex_byte(byte, out);
+}
+
+/// Whether a backslash in front of these bytes would read as one of our escapes.
+fn reads_as_escape(behind: &[u8]) -> bool {
+    match behind {
+        [b'x', high, low, ..] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
+        [b'u', b'{', ..] => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::tests::line;
+    use proptest::prelude::*;
+
+    fn escaped(payload: &[u8]) -> String {
+        let line = String::from_utf8(line(Format::Text, payload)).expect("text is UTF-8");
+        line["[1] 2026-01-31 18:30:00 UTC ".len()..].to_owned()
+    }
+
+    /// Decodes from left to right, as the module's documentation says.
+    fn unescape(text: &str) -> Vec<u8> {
+        let (mut out, mut rest) = (Vec::new(), text);
+        while let Some(character) = rest.chars().next() {
+            let bytes = rest.as_bytes();
+            if super::reads_as_escape(bytes.strip_prefix(b"\\").unwrap_or_default()) {
+                let (digits, end) = match bytes[1] {
+                    b'x' => (&rest[2..4], 4),
+                    _ => (&rest[3..rest.find('}').unwrap()], rest.find('}').unwrap() + 1),
+                };
+                let value = u32::from_str_radix(digits, 16).unwrap();
+                match bytes[1] {
+                    b'x' => out.push(value as u8),
+                    _ => super::put_char(char::from_u32(value).unwrap(), &mut out),
+                }
+                rest = &rest[end..];
+            } else {
+                super::put_char(character, &mut out);
+                rest = &rest[character.len_utf8()..];
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_could_drive_it() {
+        assert_eq!(escaped(b"\x1b[2J\x07\r\n\t\x7f"), r"\x1b[2J\x07\x0d\x0a\x09\x7f");
+        assert_eq!(
+            escaped("\u{9b}2J \u{202e}evil\u{2066} \u{2028}\u{61c}\u{200f}".as_bytes()),
+            r"\u{9b}2J \u{202e}evil\u{2066} \u{2028}\u{61c}\u{200f}"
+        );
+        assert_eq!(escaped(b"caf\xe9 \xff\xc3\xa9"), "caf\\xe9 \\xff\u{e9}");
+    }
+
+    #[test]
+    fn a_backslash_is_escaped_only_where_it_would_be_misread() {
+        assert_eq!(escaped(br#"{"a":"x\ny\\ \u0041"}"#), r#"{"a":"x\ny\\ \u0041"}"#);
+        assert_eq!(escaped(br"\x41 \xg1 \u{41} \"), r"\x5cx41 \xg1 \x5cu{41} \");
+        assert_eq!(escaped(b"\\\x01"), r"\\x01");
+    }
+
+    proptest! {
+        #[test]
+        fn every_payload_can_be_decoded_again(payload in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            "[\\\\xu{}0-9a-f\u{1}\u{9b}]{0,24}".prop_map(String::into_bytes),
+        ]) {
+            let text = escaped(&payload);
+            prop_assert!(!text.chars().any(super::harms_terminal));
+            prop_assert_eq!(unescape(&text), payload);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `kifa query`: entries to stdout.
+
+use std::io;
+
+use super::args::QueryArgs;
+use super::exit::{Exit, Failure};
+use super::output::Printer;
+use super::scan::{self, Stopped};
+use super::{logging, variable};
+use crate::config::data_dir;
+use crate::query::Reader;
+
+pub(crate) fn run(args: QueryArgs) -> Result<Exit, Failure> {
+    logging::start("warn").map_err(Failure::read)?;
+    let dir = data_dir(args.data_dir, variable).map_err(|error| Failure::read(error.message))?;
+    let range = scan::range(&args.selection)?;
+    let reader = Reader::open(dir).map_err(Failure::read)?;
+    let mut scan = reader.scan(range).map_err(Failure::read)?;
+    let mut printer = Printer::new(args.format, io::stdout().lock());
+    let driven = scan::drive(&mut scan, args.selection.limit, |entry| printer.entry(entry));
+    // What was found before a failure is printed all the same.
+    let finished = printer.finish().map_err(Stopped::Output);
+    match driven.and_then(|found| finished.map(|_| found)) {
+        Ok(found) if found.damaged > 0 => Ok(Exit::ReadFailed),
+        Ok(found) if found.entries == 0 => Ok(Exit::NotFound),
+        Ok(_) => Ok(Exit::Done),
+        Err(Stopped::Store(error)) => Err(Failure::read(error)),
+        Err(Stopped::Output(error)) => output_failed(&error),
+    }
+}
+
+/// A pipe that its reader has closed is what `| head` does; everything else is an error.
+pub(crate) fn output_failed(error: &io::Error) -> Result<Exit, Failure> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        _ => Err(Failure::read(format!("cannot write to standard output: {error}"))),
+    }
+}

@@ -1,0 +1,199 @@
+//! `kifa stats`: what the store holds, as text or JSON.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::args::{StatsArgs, StatsFormat};
+use super::exit::{Exit, Failure};
+use super::query::output_failed;
+use super::scan::{clock_step, gap, gap_cause};
+use super::time::TimeText;
+use super::{logging, variable};
+use crate::config::data_dir;
+use crate::format::FlushMode;
+use crate::query::{Reader, StoreStats};
+
+pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
+    logging::start("warn").map_err(Failure::read)?;
+    let dir = data_dir(args.data_dir, variable).map_err(|error| Failure::read(error.message))?;
+    let stats = Reader::open(dir).and_then(|reader| reader.stats()).map_err(Failure::read)?;
+    let text = match args.format {
+        StatsFormat::Text => text(&stats),
+        StatsFormat::Json => json(&stats),
+    };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => output_failed(&error),
+    }
+}
+
+fn time(timestamp_ns: u64) -> String {
+    TimeText::new().format(timestamp_ns).to_owned()
+}
+
+fn text(stats: &StoreStats) -> String {
+    let mut lines = vec![
+        "Storage:".to_owned(),
+        format!("  Total entries: {}", stats.entries),
+        format!("  SSTables: {} (checkpoint LSN: {})", stats.tables, stats.checkpoint_lsn),
+        format!("  Memtable: {} entries", stats.memtable_entries),
+        "WAL:".to_owned(),
+        format!("  Flush mode: {:?}", stats.flush_mode),
+        "Health:".to_owned(),
+        match stats.timestamps_ns {
+            Some((first, last)) => format!("  Time range: {} - {}", time(first), time(last)),
+            None => "  Time range: none".to_owned(),
+        },
+        match stats.gaps.iter().map(|gap| gap.last.0 - gap.first.0 + 1).sum::<u64>() {
+            0 => "  Gaps: none".to_owned(),
+            lsns => format!("  Gaps: {} ({lsns} LSNs)", stats.gaps.len()),
+        },
+        "Details:".to_owned(),
+        match stats.lsns {
+            Some((first, last)) => format!("  LSN range: {first} - {last}"),
+            None => "  LSN range: none".to_owned(),
+        },
+        format!("  Segments: {} (and {} prepared)", stats.wal_segments, stats.wal_spares),
+        format!("  Bytes on disk: {}", stats.disk_bytes),
+        format!("  I/O backend: {}", stats.io_backend),
+        format!("  Sync method: {}", stats.sync_method),
+        format!("  Direct I/O: {}", if stats.direct_io { "yes" } else { "no" }),
+        format!("  Writer: {}", if stats.writer_alive { "running" } else { "none" }),
+    ];
+    lines.extend(stats.gaps.iter().map(|found| format!("  Gap: LSN {}", gap(found))));
+    lines.extend(stats.clock_steps.iter().map(|step| format!("  Clock step: {}", clock_step(step))));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// The JSON object; its keys are a promise to scripts.
+#[derive(Serialize)]
+struct Json<'a> {
+    entries: u64,
+    tables: usize,
+    checkpoint_lsn: u64,
+    memtable_entries: u64,
+    flush_mode: &'a str,
+    first_lsn: Option<u64>,
+    last_lsn: Option<u64>,
+    first_timestamp: Option<String>,
+    first_timestamp_ms: Option<u64>,
+    last_timestamp: Option<String>,
+    last_timestamp_ms: Option<u64>,
+    wal_segments: usize,
+    wal_spares: usize,
+    disk_bytes: u64,
+    io_backend: &'a str,
+    sync_method: &'a str,
+    direct_io: bool,
+    writer_alive: bool,
+    gaps: Vec<JsonGap>,
+    clock_steps: Vec<JsonClockStep>,
+}
+
+#[derive(Serialize)]
+struct JsonGap {
+    first_lsn: u64,
+    last_lsn: u64,
+    cause: &'static str,
+}
+
+#[derive(Serialize)]
+struct JsonClockStep {
+    lsn: u64,
+    from_ms: u64,
+    to_ms: u64,
+}
+
+fn json(stats: &StoreStats) -> String {
+    let ms = |ns: u64| ns / 1_000_000;
+    let (first_ns, last_ns) = stats.timestamps_ns.unzip();
+    let (first_lsn, last_lsn) = stats.lsns.unzip();
+    let object = Json {
+        entries: stats.entries,
+        tables: stats.tables,
+        checkpoint_lsn: stats.checkpoint_lsn.0,
+        memtable_entries: stats.memtable_entries,
+        flush_mode: match stats.flush_mode {
+            FlushMode::Normal => "normal",
+            FlushMode::Cautious => "cautious",
+            FlushMode::Emergency => "emergency",
+        },
+        first_lsn: first_lsn.map(|lsn| lsn.0),
+        last_lsn: last_lsn.map(|lsn| lsn.0),
+        first_timestamp: first_ns.map(time),
+        first_timestamp_ms: first_ns.map(ms),
+        last_timestamp: last_ns.map(time),
+        last_timestamp_ms: last_ns.map(ms),
+        wal_segments: stats.wal_segments,
+        wal_spares: stats.wal_spares,
+        disk_bytes: stats.disk_bytes,
+        io_backend: stats.io_backend,
+        sync_method: stats.sync_method,
+        direct_io: stats.direct_io,
+        writer_alive: stats.writer_alive,
+        gaps: stats
+            .gaps
+            .iter()
+            .map(|gap| JsonGap { first_lsn: gap.first.0, last_lsn: gap.last.0, cause: gap_cause(gap.cause) })
+            .collect(),
+        clock_steps: stats
+            .clock_steps
+            .iter()
+            .map(|step| JsonClockStep { lsn: step.lsn.0, from_ms: ms(step.from_ns), to_ms: ms(step.to_ns) })
+            .collect(),
+    };
+    let mut text = serde_json::to_string(&object).expect("numbers and text always serialise");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{ClockStep, Gap, GapCause, Lsn};
+
+    const NS: u64 = 1_769_884_200_000_000_000;
+
+    fn one_entry() -> StoreStats {
+        StoreStats {
+            entries: 1,
+            memtable_entries: 1,
+            lsns: Some((Lsn(1), Lsn(1))),
+            timestamps_ns: Some((NS, NS)),
+            wal_segments: 1,
+            io_backend: "io_uring",
+            sync_method: "dsync",
+            ..StoreStats::default()
+        }
+    }
+
+    #[test]
+    fn the_block_of_the_documentation_comes_first() {
+        let expected = "Storage:\n  Total entries: 1\n  SSTables: 0 (checkpoint LSN: 0)\n  Memtable: 1 entries\nWAL:\n  \
+            Flush mode: Cautious\nHealth:\n  Time range: 2026-01-31 18:30:00 UTC - 2026-01-31 18:30:00 UTC\n  Gaps: none\n";
+        assert!(text(&one_entry()).starts_with(expected), "{}", text(&one_entry()));
+        assert!(text(&one_entry()).contains("  Sync method: dsync\n"));
+        assert!(text(&StoreStats::default()).contains("  Time range: none\n"));
+    }
+
+    #[test]
+    fn gaps_and_clock_steps_are_listed_with_their_cause() {
+        let mut stats = one_entry();
+        stats.gaps.push(Gap { first: Lsn(51), last: Lsn(99), cause: GapCause::UncleanNormal });
+        stats.clock_steps.push(ClockStep { lsn: Lsn(7), from_ns: 0, to_ns: NS });
+        let text = text(&stats);
+        assert!(text.contains("  Gaps: 1 (49 LSNs)\n"), "{text}");
+        assert!(text.contains("  Gap: LSN 51 to 99: an unclean end in normal mode"), "{text}");
+        assert!(
+            text.contains("  Clock step: at LSN 7 from 1970-01-01 00:00:00 UTC to 2026-01-31 18:30:00 UTC\n"),
+            "{text}"
+        );
+        let value: serde_json::Value = serde_json::from_str(&json(&stats)).unwrap();
+        assert_eq!(value["gaps"][0]["last_lsn"], 99);
+        assert_eq!(value["last_timestamp_ms"], 1_769_884_200_000u64);
+        assert_eq!(value["flush_mode"], "cautious");
+    }
+}

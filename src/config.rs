@@ -1,0 +1,272 @@
+//! The daemon's configuration: flags over environment over file over defaults, checked, each value with its origin.
+//!
+//! - One table ([`keys`]) knows every setting; a setting that is not in it is an error wherever it comes from the user's
+//!   own hand (file, flags). An unknown `KIFA_*` variable is only pointed out: an environment holds what others put there.
+//! - A value of any layer is checked even where a higher one overrides it: a mistake does not wait for its turn.
+//! - An empty environment variable counts as not set.
+//! - Reading changes nothing; the data directory need not exist.
+//!
+//! Proof: the tests below, and `tests/it/config.rs` through the program.
+
+pub(crate) mod keys;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::options::Options;
+use keys::{KEYS, Key, Rule, Value, edit_distance, nearest};
+
+/// Environment variables that are not settings of the table.
+const OTHER_VARIABLES: [&str; 2] = ["KIFA_DATA_DIR", "KIFA_LOG"];
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    Default,
+    File { path: PathBuf, line: usize },
+    Env(&'static str),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("the default"),
+            Origin::File { path, line } => write!(f, "{} line {line}", path.display()),
+            Origin::Env(name) => write!(f, "the environment variable {name}"),
+            Origin::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What is wrong with the configuration, in one sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ConfigError {
+    /// On the command line, not in file or environment.
+    pub(crate) is_usage: bool,
+    pub(crate) message: String,
+}
+
+impl ConfigError {
+    fn new(message: String) -> ConfigError {
+        ConfigError { is_usage: false, message }
+    }
+
+    fn at(origin: &Origin, message: &str) -> ConfigError {
+        ConfigError { is_usage: matches!(origin, Origin::Flag(_)), message: format!("{origin}: {message}") }
+    }
+
+    fn usage(message: &str) -> ConfigError {
+        ConfigError { is_usage: true, message: message.to_owned() }
+    }
+}
+
+/// A value given by flag: the key's name in the table, and the text.
+pub(crate) type FlagValue = (&'static str, String);
+
+/// The validated configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) stdin: bool,
+    /// Value and origin of each of [`KEYS`].
+    values: Vec<(Value, Origin)>,
+    /// Variables that look like ours and are not.
+    pub(crate) unknown_variables: Vec<String>,
+}
+
+/// The data directory of any command: the flag, else `KIFA_DATA_DIR`. There is no default: a store in the wrong place is
+/// worse than a question.
+pub(crate) fn data_dir(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
+    flag.or_else(|| env("KIFA_DATA_DIR").map(PathBuf::from))
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .ok_or_else(|| ConfigError::usage("no data directory is named: add -d DIR, or set KIFA_DATA_DIR"))
+}
+
+impl Config {
+    pub(crate) fn new(data_dir: PathBuf) -> Config {
+        let values = KEYS.iter().map(|key| (key.default, Origin::Default)).collect();
+        Config { data_dir, options: Options::default(), stdin: false, values, unknown_variables: Vec::new() }
+    }
+
+    /// Puts all layers together. `file` is the one named by `-c`; without it, `kifa.toml` in the data directory is read
+    /// if it is there.
+    pub(crate) fn load(
+        data_dir: PathBuf,
+        file: Option<&Path>,
+        variables: &[(OsString, OsString)],
+        flags: Vec<FlagValue>,
+    ) -> Result<Config, ConfigError> {
+        let mut config = Config::new(data_dir);
+        config.read_file(file)?;
+        config.read_variables(variables)?;
+        for (name, text) in flags {
+            let (at, key) = KEYS.iter().enumerate().find(|(_, key)| key.name == name).expect("flags name keys");
+            let origin = Origin::Flag(key.flag.expect("the key of a flag has a flag"));
+            config.set(at, key, parse_text(key, &text), origin)?;
+        }
+        config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
+        if !config.stdin {
+            let message =
+                "there is nothing to read from: add --stdin (or KIFA_STDIN=true, or stdin = true under [sources])";
+            return Err(ConfigError::usage(message));
+        }
+        Ok(config)
+    }
+
+    /// The settings that are not defaults, as sentences for the log.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = String> {
+        let given = self.values.iter().zip(&KEYS).filter(|((_, origin), _)| *origin != Origin::Default);
+        given.map(|((value, origin), key)| format!("{key} is {value}, from {origin}"))
+    }
+
+    fn set(&mut self, at: usize, key: &Key, value: Result<Value, String>, origin: Origin) -> Result<(), ConfigError> {
+        let value = value.map_err(|what| ConfigError::at(&origin, &what))?;
+        (key.apply)(self, value);
+        self.values[at] = (value, origin);
+        Ok(())
+    }
+
+    fn read_variables(&mut self, variables: &[(OsString, OsString)]) -> Result<(), ConfigError> {
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("KIFA_")) else { continue };
+            if value.is_empty() || OTHER_VARIABLES.contains(&name) {
+                continue;
+            }
+            let Some((at, key)) = KEYS.iter().enumerate().find(|(_, key)| key.env == name) else {
+                self.unknown_variables.push(name.to_owned());
+                continue;
+            };
+            let text = value.to_str().ok_or_else(|| "its value is not UTF-8".to_owned());
+            self.set(at, key, text.and_then(|text| parse_text(key, text)), Origin::Env(key.env))?;
+        }
+        Ok(())
+    }
+
+    fn read_file(&mut self, named: Option<&Path>) -> Result<(), ConfigError> {
+        let path = named.map_or_else(|| self.data_dir.join("kifa.toml"), Path::to_owned);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && is_absent(&error) => return Ok(()),
+            Err(error) => return Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))),
+        };
+        let line = |at: usize| 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count();
+        let origin = |at: usize| Origin::File { path: path.clone(), line: line(at) };
+        let root = DeTable::parse(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            ConfigError::at(&origin(at), &format!("not valid TOML: {}", error.message().replace('\n', ", ")))
+        })?;
+        for (table, content) in root.get_ref() {
+            let here = origin(table.span().start);
+            let known = KEYS.iter().any(|key| key.table == table.get_ref().as_ref());
+            let entries = match content.get_ref() {
+                DeValue::Table(entries) if known => entries,
+                value => return Err(unknown_table(table.get_ref(), value, known, &here)),
+            };
+            for (name, value) in entries {
+                let here = origin(name.span().start);
+                let Some((at, key)) = find(table.get_ref(), name.get_ref()) else {
+                    return Err(unknown_key(table.get_ref(), name.get_ref(), &here));
+                };
+                self.set(at, key, parse_toml(key, value), here)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that is not there, also because its directory is not there (or is no directory: opening the store says so).
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn find(table: &str, name: &str) -> Option<(usize, &'static Key)> {
+    KEYS.iter().enumerate().find(|(_, key)| key.table == table && key.name == name)
+}
+
+fn unknown_key(table: &str, name: &str, origin: &Origin) -> ConfigError {
+    let help = match nearest(table, name) {
+        Some(key) => format!("did you mean \"{key}\" ({})?", key.rule),
+        None => {
+            let known: Vec<String> = KEYS.iter().filter(|key| key.table == table).map(Key::to_string).collect();
+            format!("known here: {}", known.join(", "))
+        }
+    };
+    ConfigError::at(origin, &format!("unknown key \"{table}.{name}\"; {help}"))
+}
+
+/// The error for a name at the top of the file that is not one of the tables.
+fn unknown_table(name: &str, value: &DeValue<'_>, known: bool, origin: &Origin) -> ConfigError {
+    if known {
+        let found = value.type_str();
+        return ConfigError::at(origin, &format!("\"{name}\" is a table, written [{name}], not a value ({found})"));
+    }
+    if !value.is_table() {
+        let help = nearest("", name).map_or_else(
+            || "settings belong into the tables [storage], [wal], [ingester] and [sources]".to_owned(),
+            |key| format!("did you mean \"{}\" under [{}] ({})?", key.name, key.table, key.rule),
+        );
+        return ConfigError::at(origin, &format!("unknown key \"{name}\"; {help}"));
+    }
+    let closest = KEYS.iter().map(|key| key.table).min_by_key(|table| edit_distance(name, table)).unwrap_or("wal");
+    let message =
+        format!("unknown table [{name}]; did you mean [{closest}]? (known: [storage], [wal], [ingester], [sources])");
+    ConfigError::at(origin, &message)
+}
+
+fn not_in_range(key: &Key, found: &str) -> String {
+    match key.rule {
+        Rule::NotYet => format!("{key} is not supported by this version of kifa; remove it"),
+        Rule::Words(_) => format!("{key} is {found}; it must be one of: {}", key.rule),
+        _ => format!("{key} is {found}; it must be {}", key.rule),
+    }
+}
+
+/// A value from flag or environment.
+fn parse_text(key: &Key, text: &str) -> Result<Value, String> {
+    let text = text.trim();
+    let value = match key.rule {
+        Rule::Integer { min, max } => text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Integer),
+        Rule::Switch => match text {
+            "true" | "1" | "yes" | "on" => Some(Value::Switch(true)),
+            "false" | "0" | "no" | "off" => Some(Value::Switch(false)),
+            _ => None,
+        },
+        Rule::Words(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
+        Rule::NotYet => None,
+    };
+    value.ok_or_else(|| not_in_range(key, &format!("\"{text}\"")))
+}
+
+/// A value from the file; its type must fit, too.
+fn parse_toml(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, String> {
+    match (key.rule, value.get_ref()) {
+        (Rule::Integer { min, max }, DeValue::Integer(found)) => u64::from_str_radix(found.as_str(), found.radix())
+            .ok()
+            .filter(|value| (min..=max).contains(value))
+            .map(Value::Integer)
+            .ok_or_else(|| not_in_range(key, &found.to_string())),
+        (Rule::Switch, DeValue::Boolean(found)) => Ok(Value::Switch(*found)),
+        (Rule::Words(words), DeValue::String(found)) => words
+            .iter()
+            .find(|word| **word == *found)
+            .map(|word| Value::Word(word))
+            .ok_or_else(|| not_in_range(key, &format!("\"{found}\""))),
+        (Rule::NotYet, DeValue::Array(found)) if found.is_empty() => Ok(Value::Empty),
+        (_, other) => {
+            let kind = other.type_str();
+            let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
+            Err(not_in_range(key, &format!("{article} {kind}")))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;
