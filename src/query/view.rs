@@ -53,19 +53,33 @@ pub(super) struct View {
 
 impl View {
     /// Takes a look.
+    ///
+    /// Damage is believed when it is found twice in a row, in the same place, under the same manifest: beside a running
+    /// writer a group may be read before it was written, and one behind it after that.
     pub(super) fn take(vfs: &dyn Vfs, dir: &Path, is_writer_alive: &dyn Fn() -> bool) -> Result<View> {
+        let mut suspected: Option<(u64, Error)> = None;
         for _ in 0..RETRIES_MAX {
             let alive_before = is_writer_alive();
             let Some(manifest) = newest_manifest(vfs, dir)? else { continue };
+            let generation = manifest.generation;
             let view = View::read(vfs, manifest, alive_before, is_writer_alive);
-            let is_current = newest_manifest(vfs, dir)?.is_some_and(|newest| match &view {
-                Ok(view) => view.damage.is_none() && view.is_untouched_by(&newest) || newest == view.manifest,
-                Err(_) => false,
-            });
-            match view {
-                Ok(view) if is_current => return Ok(view),
-                Err(cause) if !matches!(cause, Error::Corrupt(_)) => return Err(cause),
-                _ => {}
+            let damage = match &view {
+                Ok(view) => view.damage.as_ref(),
+                Err(cause @ Error::Corrupt(_)) => Some(cause),
+                Err(cause) if is_not_found(cause) => continue,
+                Err(cause) => return Err(cause.clone()),
+            };
+            match damage {
+                Some(damage) if is_same(suspected.as_ref(), generation, damage) => return view,
+                Some(damage) => suspected = Some((generation, damage.clone())),
+                None => {
+                    let newest = newest_manifest(vfs, dir)?;
+                    if let (Ok(view), Some(newest)) = (view, newest)
+                        && view.is_untouched_by(&newest)
+                    {
+                        return Ok(view);
+                    }
+                }
             }
         }
         let cause = io::Error::other("it changes faster than it can be read");
@@ -109,6 +123,16 @@ impl View {
         let gaps = merge_gaps(&manifest.gaps, replay.as_ref().map_or(&[], |replay| &replay.gaps), None);
         Ok(View { manifest, files, groups, last_lsn, unconfirmed, gaps, replay, damage, writer_alive })
     }
+}
+
+/// A file was released or replaced between two steps of a look.
+fn is_not_found(cause: &Error) -> bool {
+    matches!(cause, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+fn is_same(suspected: Option<&(u64, Error)>, generation: u64, damage: &Error) -> bool {
+    let Some((before, Error::Corrupt(suspected))) = suspected else { return false };
+    matches!(damage, Error::Corrupt(damage) if *before == generation && damage == suspected)
 }
 
 /// The largest LSN to return, and the first unconfirmed one.

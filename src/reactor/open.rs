@@ -242,9 +242,14 @@ impl Opening<'_> {
         })
     }
 
-    /// A spare or a released segment, with the number it gets.
+    /// A spare, or a released segment that nobody else has linked, with the number it gets.
     fn take_file(&mut self, newest: u64) -> (u64, Option<Reusable>) {
-        let spare = (!self.files.spares.is_empty()).then(|| self.files.spares.remove(0));
+        let is_own = |file: &Reusable| self.vfs.metadata(&file.path).is_ok_and(|metadata| metadata.links == 1);
+        let spare = match self.files.released.iter().position(is_own) {
+            _ if !self.files.spares.is_empty() => Some(self.files.spares.remove(0)),
+            Some(at) => Some(self.files.released.remove(at)),
+            None => None,
+        };
         let number = spare
             .as_ref()
             .and_then(|spare| name_number(spare.path.rsplit('/').next().unwrap_or_default(), ".wal"))
