@@ -12,6 +12,8 @@ pub(crate) mod files;
 pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod replay;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
 /// The directory of the segments, inside the store.

@@ -1,0 +1,178 @@
+//! The decision table of [`super::replay`] and the plans of [`super::recovery`], on logs built by hand.
+//!
+//! Each test states what a reader would get wrong without the rule it guards.
+
+mod recovery;
+mod replay;
+
+use crate::error::{Damage, Error};
+use crate::format::entry::{self, Entry};
+use crate::format::group::HEADER_BYTES;
+use crate::format::manifest::Manifest;
+use crate::format::record::{LogEnd, Record};
+use crate::format::segment::{SegmentHeader, WrittenBy};
+use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
+use crate::io::{AlignedBuf, FileId};
+use crate::sim::SimDisk;
+use crate::wal::files::WalFiles;
+use crate::wal::replay::{Replay, replay};
+use crate::wal::writer::{Active, Draft, seal};
+
+const STORE: StoreId = StoreId([7; 16]);
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A segment under construction.
+struct Segment {
+    active: Active,
+    bytes: Vec<u8>,
+    next: Lsn,
+}
+
+/// What a group says besides its entries.
+#[derive(Clone, Copy)]
+struct Says {
+    durable: u64,
+    mode: FlushMode,
+    clean_close: bool,
+}
+
+const CAUTIOUS: FlushMode = FlushMode::Cautious;
+
+fn durable(durable: u64) -> Says {
+    Says { durable, mode: CAUTIOUS, clean_close: false }
+}
+
+fn marker(durable: u64) -> Says {
+    Says { clean_close: true, ..self::durable(durable) }
+}
+
+impl Segment {
+    /// A segment with its header; `salt` is 1000 times its epoch plus its number.
+    fn new(segment: u64, epoch: u64, prev_end: LogEnd, durable: u64, gap: Option<Gap>) -> Segment {
+        let salt = 1000 * epoch + segment;
+        let header = SegmentHeader {
+            store: STORE,
+            segment,
+            epoch,
+            first_lsn: prev_end.last_lsn.next(),
+            salt,
+            manifest_generation: 1,
+            segment_bytes: SEGMENT_BYTES,
+            durable_lsn: Lsn(durable),
+            prev_end,
+            gap,
+            spare: false,
+            flush_mode: CAUTIOUS,
+            written_by: WrittenBy::default(),
+        };
+        let mut bytes = vec![0; SEGMENT_BYTES as usize];
+        header.encode(&mut bytes);
+        let active = Active {
+            file: FileId(0),
+            path: super::path(segment),
+            segment,
+            salt,
+            epoch,
+            offset: BLOCK_BYTES as u64,
+            segment_bytes: SEGMENT_BYTES,
+            epoch_start: None,
+        };
+        let next = gap.map_or(header.first_lsn, |gap| gap.last.next());
+        Segment { active, bytes, next }
+    }
+
+    /// Adds a group of `count` entries; returns its offset.
+    fn group(&mut self, count: u64, says: Says) -> u64 {
+        let mut staged = Vec::new();
+        for index in 0..count {
+            let lsn = Lsn(self.next.0 + index);
+            let payload = format!("entry {lsn}");
+            let entry = Entry { lsn, timestamp_ns: 1000 + lsn.0, source: 0, payload: payload.as_bytes() };
+            let at = staged.len();
+            staged.resize(at + entry.encoded_bytes(), 0);
+            entry::stage(&mut staged[at..], &entry, crc32fast::hash(payload.as_bytes()));
+        }
+        let mut buf = AlignedBuf::zeroed(HEADER_BYTES + staged.len());
+        buf[HEADER_BYTES..][..staged.len()].copy_from_slice(&staged);
+        let draft = Draft {
+            first_lsn: self.next,
+            entry_count: count as u32,
+            entries_bytes: staged.len(),
+            records: &[],
+            flush_mode: says.mode,
+            durable_lsn: Lsn(says.durable),
+            clean_close: says.clean_close,
+        };
+        let offset = self.active.offset;
+        let len = seal(&mut buf, STORE, &mut self.active, &draft);
+        self.bytes[offset as usize..][..len].copy_from_slice(&buf[..len]);
+        self.next = Lsn(self.next.0 + count);
+        offset
+    }
+
+    /// The end of the log here.
+    fn end(&self) -> LogEnd {
+        LogEnd {
+            segment: self.active.segment,
+            salt: self.active.salt,
+            offset: self.active.offset,
+            last_lsn: self.next.prev(),
+        }
+    }
+
+    /// Begins another epoch behind `prev_end`, which lies in this segment.
+    fn begin_epoch(&mut self, prev_end: LogEnd) {
+        let prev_epoch = self.active.epoch;
+        self.active.epoch += 1;
+        self.active.salt = 1000 * self.active.epoch + self.active.segment;
+        self.active.epoch_start = Some(Record::EpochStart { prev_end, prev_epoch });
+    }
+
+    /// Damages the group at `offset`, beyond its header's first bytes.
+    fn damage(&mut self, offset: u64) {
+        self.bytes[offset as usize + 20] ^= 0xFF;
+    }
+
+    fn save(&self, disk: &SimDisk) {
+        disk.write_file(&self.active.path, &self.bytes);
+    }
+}
+
+fn disk_of(segments: &[&Segment]) -> SimDisk {
+    let disk = SimDisk::new(1);
+    segments.iter().for_each(|segment| segment.save(&disk));
+    disk
+}
+
+/// Replays; returns the LSNs of the entries with what replay found.
+fn replayed(disk: &SimDisk, manifest: &Manifest) -> Result<(Vec<u64>, Replay), Error> {
+    let files = WalFiles::scan(&*disk.vfs(), STORE, manifest.first_segment)?;
+    let mut lsns = Vec::new();
+    let replay = replay(&files, manifest, u64::MAX, &mut |seen| {
+        for entry in seen.group.entries() {
+            assert_eq!(entry.payload, format!("entry {}", entry.lsn).as_bytes());
+            lsns.push(entry.lsn.0);
+        }
+        Ok(())
+    })?;
+    Ok((lsns, replay))
+}
+
+fn replay_of(segments: &[&Segment]) -> (Vec<u64>, Replay) {
+    replayed(&disk_of(segments), &Manifest::birth(STORE)).expect("the log is sound")
+}
+
+fn damage_of(segments: &[&Segment]) -> Damage {
+    damage_on(&disk_of(segments), &Manifest::birth(STORE))
+}
+
+fn damage_on(disk: &SimDisk, manifest: &Manifest) -> Damage {
+    match replayed(disk, manifest) {
+        Err(Error::Corrupt(damage)) => *damage,
+        other => panic!("expected damage, found {:?}", other.map(|(lsns, _)| lsns)),
+    }
+}
+
+fn first_segment() -> Segment {
+    Segment::new(1, 1, LogEnd::default(), 0, None)
+}
