@@ -71,15 +71,11 @@ pub(crate) fn read(files: &WalFiles, manifest: &Manifest, memtable_bytes: usize)
             end_before: seen.end_before,
             first_lsn: header.first_lsn,
             entry_count: header.entry_count,
-            entries: group.entry_bytes().to_vec(),
-            records: group
-                .records()
-                .into_iter()
-                .filter(|record| !matches!(record, Record::EpochStart { .. }))
-                .collect(),
+            entries: Vec::new(),
+            records: group.records().into_iter().filter(|record| !matches!(record, Record::EpochStart { .. })).collect(),
         };
         if !kept.is_proven(seen.durable_lsn) {
-            unproven.push(kept);
+            unproven.push(Unproven { entries: group.entry_bytes().to_vec(), ..kept });
         }
         match segments.last_mut() {
             Some(last) if last.0 == header.segment => last.2 = header.last_lsn(),
