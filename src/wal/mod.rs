@@ -13,7 +13,7 @@ pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod replay;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod writer;
 
 /// The directory of the segments, inside the store.

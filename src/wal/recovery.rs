@@ -72,7 +72,11 @@ pub(crate) fn read(files: &WalFiles, manifest: &Manifest, memtable_bytes: usize)
             first_lsn: header.first_lsn,
             entry_count: header.entry_count,
             entries: Vec::new(),
-            records: group.records().into_iter().filter(|record| !matches!(record, Record::EpochStart { .. })).collect(),
+            records: group
+                .records()
+                .into_iter()
+                .filter(|record| !matches!(record, Record::EpochStart { .. }))
+                .collect(),
         };
         if !kept.is_proven(seen.durable_lsn) {
             unproven.push(Unproven { entries: group.entry_bytes().to_vec(), ..kept });

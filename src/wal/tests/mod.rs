@@ -18,37 +18,37 @@ use crate::wal::files::WalFiles;
 use crate::wal::replay::{Replay, replay};
 use crate::wal::writer::{Active, Draft, seal};
 
-const STORE: StoreId = StoreId([7; 16]);
+pub(crate) const STORE: StoreId = StoreId([7; 16]);
 const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// A segment under construction.
-struct Segment {
+pub(crate) struct Segment {
     active: Active,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     next: Lsn,
 }
 
 /// What a group says besides its entries.
 #[derive(Clone, Copy)]
-struct Says {
-    durable: u64,
-    mode: FlushMode,
-    clean_close: bool,
+pub(crate) struct Says {
+    pub(crate) durable: u64,
+    pub(crate) mode: FlushMode,
+    pub(crate) clean_close: bool,
 }
 
 const CAUTIOUS: FlushMode = FlushMode::Cautious;
 
-fn durable(durable: u64) -> Says {
+pub(crate) fn durable(durable: u64) -> Says {
     Says { durable, mode: CAUTIOUS, clean_close: false }
 }
 
-fn marker(durable: u64) -> Says {
+pub(crate) fn marker(durable: u64) -> Says {
     Says { clean_close: true, ..self::durable(durable) }
 }
 
 impl Segment {
     /// A segment with its header; `salt` is 1000 times its epoch plus its number.
-    fn new(segment: u64, epoch: u64, prev_end: LogEnd, durable: u64, gap: Option<Gap>) -> Segment {
+    pub(crate) fn new(segment: u64, epoch: u64, prev_end: LogEnd, durable: u64, gap: Option<Gap>) -> Segment {
         let salt = 1000 * epoch + segment;
         let header = SegmentHeader {
             store: STORE,
@@ -82,7 +82,7 @@ impl Segment {
     }
 
     /// Adds a group of `count` entries; returns its offset.
-    fn group(&mut self, count: u64, says: Says) -> u64 {
+    pub(crate) fn group(&mut self, count: u64, says: Says) -> u64 {
         let mut staged = Vec::new();
         for index in 0..count {
             let lsn = Lsn(self.next.0 + index);
@@ -111,7 +111,7 @@ impl Segment {
     }
 
     /// The end of the log here.
-    fn end(&self) -> LogEnd {
+    pub(crate) fn end(&self) -> LogEnd {
         LogEnd {
             segment: self.active.segment,
             salt: self.active.salt,
@@ -129,7 +129,7 @@ impl Segment {
     }
 
     /// Damages the group at `offset`, beyond its header's first bytes.
-    fn damage(&mut self, offset: u64) {
+    pub(crate) fn damage(&mut self, offset: u64) {
         self.bytes[offset as usize + 20] ^= 0xFF;
     }
 
@@ -138,7 +138,7 @@ impl Segment {
     }
 }
 
-fn disk_of(segments: &[&Segment]) -> SimDisk {
+pub(crate) fn disk_of(segments: &[&Segment]) -> SimDisk {
     let disk = SimDisk::new(1);
     segments.iter().for_each(|segment| segment.save(&disk));
     disk
@@ -173,6 +173,6 @@ fn damage_on(disk: &SimDisk, manifest: &Manifest) -> Damage {
     }
 }
 
-fn first_segment() -> Segment {
+pub(crate) fn first_segment() -> Segment {
     Segment::new(1, 1, LogEnd::default(), 0, None)
 }
