@@ -206,7 +206,7 @@ impl Drop for Poison {
 
 fn lock(dir: &Path) -> Result<StoreLock> {
     if dir.exists() {
-        let vfs = RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?;
+        let vfs = RealVfs::open(dir).map_err(|cause| cannot_open(dir, cause))?;
         if let Ground::Foreign(found) = survey(&vfs).map_err(|cause| within(dir, cause))? {
             return Err(Error::NotAStore { dir: dir.to_path_buf(), found });
         }
@@ -230,6 +230,16 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     let helper = Box::new(ThreadHelper::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
     let ops: Rc<Ops> = Ops::new(backend, env, helper);
     open(&ops, vfs, options)
+}
+
+/// Why a store's directory cannot be opened: because there is none, or for a reason worth telling apart from that.
+pub(crate) fn cannot_open(dir: &Path, cause: std::io::Error) -> Error {
+    let found = match cause.kind() {
+        std::io::ErrorKind::NotFound => "there is no such directory",
+        std::io::ErrorKind::NotADirectory => "it is not a directory",
+        _ => return Error::io("open", dir, cause),
+    };
+    Error::NotAStore { dir: dir.to_path_buf(), found: found.to_owned() }
 }
 
 /// Paths in errors of the engine are relative to the store; outside it they are not.

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
 use crate::io::Vfs;
 use crate::io::fs::RealVfs;
@@ -37,16 +37,10 @@ impl Reader {
     /// Opens the store in `dir`. Creates nothing and takes no lock.
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::Io`] where the directory cannot be read.
+    /// [`Error::NotAStore`](crate::Error::NotAStore); [`Error::Io`](crate::Error::Io) where the directory cannot be read.
     pub fn open(dir: impl AsRef<Path>) -> Result<Reader> {
         let dir = dir.as_ref().to_path_buf();
-        let vfs = match RealVfs::open(&dir) {
-            Ok(vfs) => Arc::new(vfs),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::NotAStore { dir, found: "there is no such directory".to_owned() });
-            }
-            Err(cause) => return Err(Error::io("open", dir, cause)),
-        };
+        let vfs = Arc::new(RealVfs::open(&dir).map_err(|cause| crate::engine::cannot_open(&dir, cause))?);
         let lock_dir = dir.clone();
         let reader = Reader { vfs, dir, is_writer_alive: Box::new(move || writer_alive(&lock_dir)) };
         reader.view()?;
@@ -70,7 +64,7 @@ impl Reader {
     /// What the store holds, as found on disk now.
     ///
     /// # Errors
-    /// As [`Reader::open`], and [`Error::Corrupt`] where the log behind the tables is damaged.
+    /// As [`Reader::open`], and [`Error::Corrupt`](crate::Error::Corrupt) where the log behind the tables is damaged.
     pub fn stats(&self) -> Result<StoreStats> {
         stats::gather(&*self.vfs, self.view()?)
     }
