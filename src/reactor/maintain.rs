@@ -229,7 +229,8 @@ impl Core {
     /// Prepares spares once the log is in use; a log that is only opened costs no space.
     fn start_prepare(&mut self) {
         let busy = self.maintenance.prepare.is_some() || self.maintenance.recycle.is_some();
-        if busy || self.wal.active.is_none() || self.wal.spares.len() >= SPARES_WANTED {
+        let wanted = self.wal.active.is_some() && (self.wal.epoch_has_groups || self.urgent.get());
+        if busy || !wanted || self.wal.spares.len() >= SPARES_WANTED {
             return;
         }
         let number = self.wal.next_number();
