@@ -161,11 +161,11 @@ fn is_superseded(vfs: &dyn Vfs, path: &str, manifest: &Manifest) -> bool {
     })
 }
 
-/// Above every number in use, named by the manifest or not: a rename must never replace a file.
+/// Above every number in use, named by the manifest or not, by a file or something else: a rename must never replace it.
 fn next_table_id(vfs: &dyn Vfs, manifest: &Manifest) -> Result<u64> {
-    let names = list(vfs, sstable::DIR)?;
-    let largest = names.iter().filter_map(|name| name_number(name, ".sst")).max().unwrap_or(0);
-    Ok(manifest.next_table_id.max(largest + 1))
+    let entries = vfs.list(sstable::DIR).map_err(|cause| Error::io("list", sstable::DIR, cause))?;
+    let numbers = entries.iter().filter_map(|entry| name_number(entry.name.trim_end_matches(".tmp"), ".sst"));
+    Ok(manifest.next_table_id.max(numbers.max().unwrap_or(0) + 1))
 }
 
 /// The state of the log when the new epoch can take entries.

@@ -59,7 +59,13 @@ impl WalFiles {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(files),
             Err(cause) => return Err(Error::io("list", DIR, cause)),
         };
-        for entry in names.iter().filter(|entry| entry.is_file) {
+        for entry in &names {
+            if !entry.is_file {
+                // Never ours, but its name is taken.
+                let number = name_number(entry.name.trim_end_matches(".tmp"), ".wal");
+                files.number_max = files.number_max.max(number.unwrap_or(0));
+                continue;
+            }
             let path = format!("{DIR}/{}", entry.name);
             if let Some(number) = name_number(&entry.name, ".wal") {
                 files.number_max = files.number_max.max(number);
