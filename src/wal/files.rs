@@ -99,11 +99,8 @@ impl WalFiles {
         };
         self.number_max = self.number_max.max(header.segment);
         let is_live = !header.spare && header.segment >= first_segment;
-        if bytes < header.segment_bytes && is_live {
-            let what = format!("it is {bytes} bytes long, and was {} when it was prepared", header.segment_bytes);
-            return Err(Error::corrupt(&path, bytes, None, what));
-        }
-        if bytes < header.segment_bytes || !bytes.is_multiple_of(BLOCK_BYTES as u64) && !is_live {
+        let is_whole = bytes >= header.segment_bytes && bytes.is_multiple_of(BLOCK_BYTES as u64);
+        if !is_live && !is_whole {
             self.headless.push(Headless { path, file, bytes });
         } else if header.spare {
             self.spares.push(Reusable { path, bytes });

@@ -102,7 +102,7 @@ pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>) -> Result<()>;
 
 /// Replays the log. `search_bytes` bounds the search for proof behind the end.
 pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, visit: Visit<'_>) -> Result<Replay> {
-    let chain = chain(files, manifest)?;
+    let (chain, damage) = chain(files, manifest);
     let mut walk = Walk {
         files,
         store: manifest.store,
@@ -130,7 +130,7 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, v
     for (index, link) in chain.iter().enumerate() {
         walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
     }
-    Ok(walk.out)
+    damage.map_or(Ok(walk.out), Err)
 }
 
 /// One segment of the chain, with its end where a later header records it.
@@ -139,28 +139,34 @@ struct Link {
     end: Option<LogEnd>,
 }
 
-fn chain(files: &WalFiles, manifest: &Manifest) -> Result<Vec<Link>> {
+/// The links that can be read, oldest first, and the damage that ends them where a segment is missing.
+fn chain(files: &WalFiles, manifest: &Manifest) -> (Vec<Link>, Option<Error>) {
     let Some((&newest, _)) = files.live.last_key_value() else {
-        if manifest.checkpoint_lsn > Lsn::ZERO {
-            let path = super::path(manifest.first_segment);
-            return Err(Error::corrupt(&path, 0, Some(manifest.checkpoint_lsn.next()), "the segment is missing"));
-        }
-        return Ok(Vec::new());
+        let path = super::path(manifest.first_segment);
+        let missing = || Error::corrupt(&path, 0, Some(manifest.checkpoint_lsn.next()), "the segment is missing");
+        return (Vec::new(), (manifest.checkpoint_lsn > Lsn::ZERO).then(missing));
     };
     let mut chain = vec![Link { segment: newest, end: None }];
+    let mut damage = None;
     let mut segment = &files.live[&newest];
     while segment.header.prev_end.segment >= manifest.first_segment {
         let end = segment.header.prev_end;
-        let before = files.live.get(&end.segment).filter(|_| end.segment < segment.header.segment);
-        let Some(before) = before else {
-            let what = format!("the segment is missing; segment {} goes on behind it", segment.header.segment);
-            return Err(Error::corrupt(&super::path(end.segment), 0, None, what));
-        };
-        chain.push(Link { segment: end.segment, end: Some(end) });
-        segment = before;
+        let number = segment.header.segment;
+        if let Some(before) = files.live.get(&end.segment).filter(|_| end.segment < number) {
+            chain.push(Link { segment: end.segment, end: Some(end) });
+            segment = before;
+            continue;
+        }
+        // What lies behind the hole is out of reach; what lies before it is still good.
+        let what = format!("the segment is missing; segment {number} goes on behind it");
+        damage = Some(Error::corrupt(&super::path(end.segment), 0, None, what));
+        chain.clear();
+        let Some((&before, found)) = files.live.range(..end.segment.min(number)).next_back() else { break };
+        chain.push(Link { segment: before, end: None });
+        segment = found;
     }
     chain.reverse();
-    Ok(chain)
+    (chain, damage)
 }
 
 /// The run being read.
@@ -383,6 +389,13 @@ impl Walk<'_> {
         if hole_lsn <= self.checkpoint_lsn {
             let what = format!("a group fails its checks ({failure}), and a table proves that it was durable");
             return Err(self.corrupt(segment, what));
+        }
+        let (bytes, prepared) = (segment.bytes, segment.header.segment_bytes);
+        if bytes < prepared {
+            // No power cut takes away what was synced before the segment was used.
+            return Err(
+                self.corrupt(segment, format!("it is {bytes} bytes long, and was {prepared} when it was prepared"))
+            );
         }
         let torn_end = self.search_behind(segment, hole_lsn, failure)?;
         self.search_headless(segment, hole_lsn)?;
