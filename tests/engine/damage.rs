@@ -290,6 +290,19 @@ fn a_segment_of_the_chain_that_is_cut_short_or_headless_is_corruption() {
     }
 }
 
+/// The chain cannot tell that there was a newer segment; what is left of that one can.
+#[test]
+fn the_newest_segment_without_its_header_is_corruption() {
+    let dir = temp();
+    let (store, segments, firsts) = store_of_segments(dir.path());
+    let newest = segments.len() - 1;
+    let ids = 0..firsts[newest];
+    flip(&segments[newest], 100);
+    let file = name(&segments[newest], &store);
+    assert_eq!(assert_refused(&store, &file).lsn.map(|lsn| lsn.0), Some(ids.end + 1));
+    assert_readable(&store, &file, ids);
+}
+
 #[test]
 fn a_bad_group_in_the_middle_of_the_chain_is_corruption() {
     let dir = temp();

@@ -53,16 +53,26 @@ fn check_promise(log: &Log, mode: FlushMode) {
     assert!(at_risk <= if mode == FlushMode::Normal { 49 } else { 0 }, "{at_risk} entries at risk in {mode:?}");
 }
 
+/// Appends until some entry is confirmed ahead of durable; returns the number of entries.
+fn put_at_risk(log: &Log) -> u64 {
+    let mut entries = 0;
+    wait_until("normal mode confirms ahead of durable", Duration::from_secs(10), || {
+        append(log, entries..entries + 1, 100);
+        entries += 1;
+        let stats = log.stats().unwrap();
+        stats.durable_lsn < stats.confirmed_lsn
+    });
+    entries
+}
+
 #[test]
 fn leaving_normal_mode_makes_everything_durable() {
     for mode in [FlushMode::Cautious, FlushMode::Emergency] {
         let dir = temp();
         let log = open(dir.path(), in_mode(FlushMode::Normal));
-        append(&log, 0..30, 100);
-        let before = log.stats().unwrap();
-        assert!(before.durable_lsn < before.confirmed_lsn, "normal mode confirms ahead of durable");
+        let entries = put_at_risk(&log);
         log.set_flush_mode(mode).unwrap();
-        assert_eq!(log.stats().unwrap().durable_lsn, Lsn(30));
+        assert_eq!(log.stats().unwrap().durable_lsn, Lsn(entries));
     }
 }
 
@@ -71,11 +81,9 @@ fn sync_makes_everything_durable_in_normal_mode() {
     let dir = temp();
     let log = open(dir.path(), in_mode(FlushMode::Normal));
     log.sync().unwrap();
-    append(&log, 0..10, 100);
-    let before = log.stats().unwrap();
-    assert!(before.durable_lsn < Lsn(10), "normal mode confirms ahead of durable: {before:?}");
+    let entries = put_at_risk(&log);
     log.sync().unwrap();
-    assert_eq!(log.stats().unwrap().durable_lsn, Lsn(10));
+    assert_eq!(log.stats().unwrap().durable_lsn, Lsn(entries));
 }
 
 /// Syncs per run of `appends` single appends, and the seconds it took (the clock adds a sync now and then).
@@ -92,7 +100,8 @@ fn normal_mode_syncs_once_in_fifty_entries_and_the_others_each_time() {
     let (normal, seconds) = syncs(FlushMode::Normal, 2000);
     assert!((40..=42 + 2 * seconds).contains(&normal), "{normal} syncs for 2000 entries in {seconds} s");
     for mode in [FlushMode::Cautious, FlushMode::Emergency] {
-        assert_eq!(syncs(mode, 100).0, 100, "{mode:?}");
+        let (found, seconds) = syncs(mode, 100);
+        assert!((100..=100 + seconds).contains(&found), "{found} syncs for 100 entries in {mode:?}");
     }
 }
 

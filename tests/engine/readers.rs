@@ -268,8 +268,9 @@ fn a_short_answer_costs_little() {
         assert!(found.iter().copied().eq(first..first + 10), "{what}: {found:?}");
         assert!(cost < look + (1 << 20), "{what}: {cost} bytes");
     }
-    // The look reads the log behind the checkpoint, twice at most: what a memtable and some groups take.
-    assert!(look < 16 << 20, "{look} bytes for a look");
+    // Opening and scanning each read the log behind the checkpoint: two memtables, three groups, a segment, and 4 MiB
+    // searched behind the end. That is bounded by the configuration, whatever the store holds.
+    assert!(look < 32 << 20, "{look} bytes for a look");
 }
 
 /// After a kill there is nobody to vouch for the last groups: they are returned and marked.
