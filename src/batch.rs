@@ -101,7 +101,7 @@ impl Batch {
     }
 
     /// Adds a checkpoint: its key's value becomes durable together with the entries.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn checkpoint(&mut self, key: &[u8], value: &[u8]) {
         self.records.push(Record::Checkpoint { key: key.to_vec(), value: value.to_vec() });
     }

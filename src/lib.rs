@@ -87,3 +87,6 @@ pub use io::SyncMethod;
 pub use options::{IoBackend, Options};
 pub use query::{EntryRef, Notice, Reader, Scan, ScanRange, StoreStats};
 pub use reactor::stats::{LogStats, RecoveryStats};
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use sim::campaign::{Depth, Report, run_case, run_seed};

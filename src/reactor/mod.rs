@@ -142,6 +142,12 @@ impl Core {
         self.closed
     }
 
+    /// Positions of sources, as of the last released group.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn checkpoints(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        &self.checkpoints
+    }
+
     /// Takes completions in and submits what can be submitted. An error latches the log.
     pub(crate) fn turn(&mut self) -> Result<()> {
         self.ops.expire_timers();

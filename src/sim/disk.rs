@@ -15,7 +15,7 @@ use crate::io::{Backend, BackendInfo, Completion, DirEntry, Metadata, Op, OpId, 
 /// A simulated machine in one of its lives: disk, clocks, faults. Clones are the same machine.
 ///
 /// [`SimDisk::cut`] and [`SimDisk::kill`] end the life and return the next one, another machine. The handles of the old
-/// one then never complete anything, its readers get errors, and neither can touch the new one.
+/// one then complete everything with an error, its readers get errors, and neither can touch the new one.
 #[derive(Clone, Debug)]
 pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
@@ -56,7 +56,7 @@ impl SimDisk {
     }
 
     /// The power fails when the `nth` mutating operation from now on is submitted. That one and all in flight may then
-    /// survive in part, none completes.
+    /// survive in part, none succeeds.
     pub(crate) fn power_off_at(&self, nth: u64) {
         self.fail(Fault::nth(OpClass::Mutating, nth, FaultKind::PowerOff));
     }
@@ -66,7 +66,7 @@ impl SimDisk {
         self.state().power_off();
     }
 
-    /// Whether this life is over: nothing completes any more, polls return at once with nothing.
+    /// Whether this life is over: nothing takes effect any more, whatever is submitted fails.
     pub(crate) fn powered_off(&self) -> bool {
         self.state().off
     }

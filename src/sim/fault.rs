@@ -10,8 +10,8 @@
 //! | `ShortWrite` | a true prefix is written; its sync may have been done all the same | - | - | - |
 //! | `FlipBit` | - | - | - | one bit of the result is wrong |
 //!
-//! `PowerOff` may be planted on any class: the operation and all others in flight stay in flight for ever, and nothing
-//! happens any more.
+//! `PowerOff` may be planted on any class: it and all others in flight may survive a cut in part, as far as
+//! they got, and their completions, like those of whatever is submitted later, are errors.
 //!
 //! A durable write is a write and a sync: it is in both classes, and fails in the part that the fault's class names
 //! (`Any` and `Mutating`: in either, by seed). In every case its completion is an error.

@@ -25,26 +25,30 @@
 //! - **A kill** of the process keeps all that is visible, and it stays as volatile as it was.
 //! - **Faults** are planted by number and class; see [`fault`].
 //! - **Time** moves when a poll waits and an operation completes. A poll never blocks: with nothing in flight it lets
-//!   its timeout pass on the virtual clocks and returns; with no timeout, or without power, it returns at once, and the
-//!   caller must look at [`SimDisk::powered_off`] or loop for ever.
+//!   its timeout pass on the virtual clocks and returns; with no timeout it returns at once. Without power whatever is or
+//!   was in flight fails at the next poll, its buffer gone, and nothing more reaches the disk: the engine stops by itself.
 //!
 //! What it does not do: links of any kind (outside ones are a number), removal of directories, truncation, and two
 //! writers at once beyond what the seed shuffles.
 //!
 //! Proof: `tests`, one test per rule.
 
+pub(crate) mod campaign;
 pub(crate) mod cut;
 pub(crate) mod disk;
+pub(crate) mod driver;
 pub(crate) mod env;
 pub(crate) mod fault;
 pub(crate) mod image;
 mod media;
 pub(crate) mod names;
+pub(crate) mod oracle;
 pub(crate) mod rng;
 mod state;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub(crate) mod workload;
 
 pub(crate) use cut::CutChoice;
 pub(crate) use disk::SimDisk;

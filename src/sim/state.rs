@@ -38,10 +38,12 @@ pub(super) struct State {
     pub(super) trace: Trace,
     pub(super) counters: [u64; CLASSES],
     pub(super) flights: Vec<Flight>,
+    /// Operations of a machine without power that a poll has yet to fail; none of them takes effect.
+    unheard: Vec<(u64, OpId)>,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     backends: u64,
-    /// No power: nothing is accepted, nothing completes, nothing can be read.
+    /// No power: nothing takes effect any more, every completion is an error, nothing can be read.
     pub(super) off: bool,
     pub(super) sync_method: SyncMethod,
 }
@@ -65,6 +67,7 @@ impl State {
             trace,
             counters: [0; CLASSES],
             flights: Vec::new(),
+            unheard: Vec::new(),
             handles: BTreeMap::new(),
             next_handle: 1,
             backends: 0,
@@ -93,13 +96,15 @@ impl State {
     pub(super) fn power_off(&mut self) {
         if !self.off {
             self.off = true;
+            self.unheard.extend(self.flights.iter().map(|flight| (flight.backend, flight.id)));
             self.trace.line("= power off".to_owned());
         }
     }
 
-    /// Takes an operation over and decides how it will end. Without power it is never heard of again.
+    /// Takes an operation over and decides how it will end. Without power it changes nothing, and fails.
     pub(super) fn submit(&mut self, backend: u64, id: OpId, op: Op) {
         if self.off {
+            self.unheard.push((backend, id));
             return;
         }
         let (handle, path, text) = self.describe(&op);
@@ -131,6 +136,10 @@ impl State {
         let horizon = self.media.stamp;
         let mut flight = Flight { backend, id, op, ino, fate, horizon, pages, early: Vec::new() };
         self.show_early(&mut flight);
+        if self.off {
+            // It is the one that the power failed at.
+            self.unheard.push((backend, id));
+        }
         self.flights.push(flight);
     }
 
@@ -189,6 +198,8 @@ impl State {
     /// See [`crate::io::Backend::poll`]; `woken`: the waker was called since the last poll.
     pub(super) fn poll(&mut self, backend: u64, timeout: Option<Duration>, woken: bool, done: &mut Vec<Completion>) {
         if self.off {
+            let dead = |id| Completion { id, outcome: Err(FaultKind::PowerOff.error()), buf: None };
+            done.extend(self.unheard.extract_if(.., |(of, _)| *of == backend).map(|(_, id)| dead(id)));
             return;
         }
         let mine: Vec<OpId> =

@@ -102,17 +102,20 @@ fn many_units_are_sampled_and_each_sample_is_reproducible() {
 }
 
 #[test]
-fn a_life_that_is_over_neither_completes_nor_changes_anything() {
+fn a_life_that_is_over_completes_with_errors_and_changes_nothing() {
     let disk = SimDisk::new(1);
     let mut hand = Hand::new(&disk);
     let file = hand.durable("a", b"0");
     let reader = disk.vfs().open("a").unwrap();
-    hand.submit(write(file, 0, b"1", Durability::File));
+    let before = hand.submit(write(file, 0, b"1", Durability::File));
     let next = disk.cut(CutChoice::DropAll);
-    hand.submit(write(file, 0, b"2", Durability::File));
-    let mut done = Vec::new();
+    let after = hand.submit(write(file, 0, b"2", Durability::File));
+    let (mut done, mut later) = (Vec::new(), Vec::new());
     hand.backend.poll(None, &mut done);
-    assert!(done.is_empty() && disk.powered_off() && !next.powered_off());
+    hand.backend.poll(None, &mut later);
+    assert!(disk.powered_off() && !next.powered_off());
+    assert_eq!(done.iter().map(|done| done.id).collect::<Vec<_>>(), [before, after]);
+    assert!(done.iter().all(|done| done.outcome.is_err()) && later.is_empty(), "each fails, once");
     assert!(reader.read_at(&mut [0; 8], 0).is_err() && reader.bytes().is_err());
     assert!(disk.vfs().open("a").is_err() && disk.vfs().list("").is_err() && disk.vfs().metadata("a").is_err());
     drop((hand, reader));

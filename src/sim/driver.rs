@@ -1,0 +1,368 @@
+//! Runs the engine on a simulated machine, one step at a time on one thread, and tells the oracle what producers are
+//! told. The reactor's own loop ([`crate::reactor::run`]) without the thread.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::SimDisk;
+use super::oracle::{End, Found, Oracle, Seen, Violation, ensure};
+use super::workload::{Action, Plan};
+use crate::batch::{Batch, LsnRange};
+use crate::error::Error;
+use crate::format::{BLOCK_BYTES, FlushMode};
+use crate::io::Env;
+use crate::options::Options;
+use crate::query::{Reader, ScanRange};
+use crate::reactor::Core;
+use crate::reactor::open::open;
+use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::stage::{Asked, Reply, Request};
+
+/// Steps after which whoever still waits is taken to wait for ever.
+const STEPS_MAX: u64 = 50_000;
+/// Turns that an engine gets to notice that the power is gone.
+const LAST_TURNS: u64 = 32;
+const FULL_DISK: Duration = Duration::from_secs(5);
+
+/// Why a life ends before its plan does.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The power failed.
+    PowerOff,
+    /// The engine refused to open, or latched.
+    Failed(Error),
+    /// The promise is broken.
+    Broken(Violation),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Stop {
+        Stop::Broken(violation)
+    }
+}
+
+/// CPU work on the spot.
+struct Inline;
+
+impl Helper for Inline {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+}
+
+/// What a reader finds; `None` where there is no store yet.
+pub(crate) fn look(disk: &SimDisk, writer_alive: bool) -> Result<Option<Seen>, Error> {
+    let reader = Reader::of(disk.vfs(), writer_alive);
+    let mut scan = match reader.scan(ScanRange::default()) {
+        Ok(scan) => scan,
+        Err(Error::NotAStore { .. }) => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    let mut entries = Vec::new();
+    while let Some(entry) = scan.next_entry()? {
+        entries.push(Found { lsn: entry.lsn.0, timestamp_ns: entry.timestamp_ns, payload: entry.payload.to_vec() });
+    }
+    let stats = reader.stats()?;
+    Ok(Some(Seen { entries, gaps: stats.gaps, clock_steps: stats.clock_steps }))
+}
+
+/// One life of a log on a machine, between its opening and its end.
+pub(crate) struct Driver<'a> {
+    disk: SimDisk,
+    oracle: &'a mut Oracle,
+    options: Options,
+    ops: Rc<Ops>,
+    core: Core,
+    /// Batches on their way.
+    tickets: VecDeque<(u64, LsnRange)>,
+    /// Requests on their way, each with the last LSN that it covers.
+    asked: VecDeque<(Asked, Asks, u64)>,
+    /// When the disk has room again.
+    room_at_ns: Option<u64>,
+    /// After the last turn nothing was in flight and nothing due: it waits for producers.
+    at_rest: bool,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Sync,
+    Mode(FlushMode),
+    Stats,
+    Close,
+}
+
+impl<'a> Driver<'a> {
+    /// Opens the log and checks what it recovers.
+    pub(crate) fn open(disk: &SimDisk, options: &Options, oracle: &'a mut Oracle) -> Result<Driver<'a>, Stop> {
+        let (ops, core) = opened(disk, options, oracle)?;
+        Ok(Driver {
+            disk: disk.clone(),
+            oracle,
+            options: options.clone(),
+            ops,
+            core,
+            tickets: VecDeque::new(),
+            asked: VecDeque::new(),
+            room_at_ns: None,
+            at_rest: false,
+        })
+    }
+
+    /// Lives a whole life. However it ends, the machine has no power then, and what was in flight still is.
+    pub(crate) fn live(disk: &SimDisk, plan: &Plan, oracle: &'a mut Oracle) -> Result<(), Stop> {
+        let mut driver = Driver::open(disk, &plan.options, oracle)?;
+        for action in &plan.actions {
+            let outcome = driver.act(action);
+            if outcome.is_err() {
+                disk.power_off();
+                return outcome;
+            }
+            if matches!(action, Action::CloseAndOpen | Action::ExitAndOpen) {
+                driver = driver.reopen()?;
+            }
+        }
+        disk.power_off();
+        Ok(())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.disk.env().mono_ns()
+    }
+
+    /// Carries one action out.
+    pub(crate) fn act(&mut self, action: &Action) -> Result<(), Stop> {
+        if self.core.is_closed() {
+            return Ok(());
+        }
+        self.disk.note(&format!("{action:?}"));
+        match action {
+            Action::Submit { producer, sizes } => self.submit(*producer, sizes),
+            Action::Turn(times) => (0..*times).try_for_each(|_| self.step(None)),
+            Action::Await => self.wait_until("a batch", |driver| driver.tickets.is_empty()),
+            Action::Sync { wait } => self.ask(Request::Sync, Asks::Sync, *wait),
+            Action::SetMode { mode, wait } => self.ask(Request::SetMode(*mode), Asks::Mode(*mode), *wait),
+            Action::Stats => self.ask(Request::Stats, Asks::Stats, true),
+            Action::Look => self.look(),
+            Action::Idle(time) => {
+                let until_ns = self.now_ns() + time.as_nanos() as u64;
+                self.wait_for(until_ns)
+            }
+            Action::StepClock(ns) => {
+                self.disk.env().step_wall_ns(*ns);
+                Ok(())
+            }
+            Action::FillDisk { blocks_left } => {
+                let room = blocks_left * BLOCK_BYTES as u64;
+                self.disk.set_space_bytes(Some(self.disk.space_used_bytes() + room));
+                self.room_at_ns = Some(self.now_ns() + FULL_DISK.as_nanos() as u64);
+                Ok(())
+            }
+            Action::ExitAndOpen => Ok(()),
+            Action::Close | Action::CloseAndOpen => self.close(),
+        }
+    }
+
+    fn submit(&mut self, producer: u8, sizes: &[usize]) -> Result<(), Stop> {
+        let number = self.oracle.next_batch();
+        let mut batch = Batch::new();
+        let mut payloads: Vec<Rc<[u8]>> = Vec::new();
+        for (index, &size) in sizes.iter().enumerate() {
+            let payload = payload(number, index, size);
+            if batch.push(&payload).is_ok() {
+                payloads.push(payload);
+            }
+        }
+        batch.checkpoint(&[producer], &number.to_le_bytes());
+        for _ in 0..STEPS_MAX {
+            let now = (self.disk.env().wall_ns(), self.now_ns());
+            if let Some((seq, lsns)) = self.core.shared().submit(&batch, false).map_err(Stop::Failed)? {
+                self.oracle.submitted(lsns, payloads, (producer, number), now)?;
+                self.tickets.push_back((seq, lsns));
+                return Ok(());
+            }
+            self.step(None)?;
+        }
+        Err(Violation("a producer waits for room for ever".to_owned()).into())
+    }
+
+    fn ask(&mut self, request: Request, asks: Asks, wait: bool) -> Result<(), Stop> {
+        if asks == Asks::Mode(FlushMode::Normal) {
+            self.oracle.set_may_gap(true);
+        }
+        let asked = self.core.shared().request(request).map_err(Stop::Failed)?;
+        self.asked.push_back((asked, asks, self.oracle.last_lsn()));
+        if wait {
+            self.wait_until("a request", |driver| driver.asked.is_empty())?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), Stop> {
+        let seen = look(&self.disk, true).map_err(|cause| broken("a reader beside the writer fails", &cause))?;
+        let seen = seen.ok_or_else(|| Violation("a reader finds no store beside the writer".to_owned()))?;
+        Ok(self.oracle.check_beside_writer(&seen)?)
+    }
+
+    fn close(&mut self) -> Result<(), Stop> {
+        self.ask(Request::Close, Asks::Close, true)?;
+        self.wait_until("the close", |driver| driver.core.is_closed())?;
+        ensure_all(self.tickets.is_empty(), "the log is closed before everything is confirmed")
+    }
+
+    /// The process ends, what it has in flight completes, and another one opens the log.
+    fn reopen(self) -> Result<Driver<'a>, Stop> {
+        let Driver { disk, oracle, options, ops, core, .. } = self;
+        drop((core, ops));
+        disk.set_space_bytes(None);
+        oracle.ended(End::Kill, disk.env().mono_ns());
+        Driver::open(&disk, &options, oracle)
+    }
+
+    /// A turn of the engine, a look at what it confirms and answers, and a poll of at most `longest`.
+    fn step(&mut self, longest: Option<Duration>) -> Result<(), Stop> {
+        self.turn()?;
+        if self.disk.powered_off() {
+            return Err(self.last_turns());
+        }
+        if self.room_at_ns.is_some_and(|at_ns| at_ns <= self.now_ns()) {
+            self.disk.set_space_bytes(None);
+            self.room_at_ns = None;
+        }
+        let wait = self.core.next_wait();
+        self.at_rest = wait.is_none() && self.disk.in_flight() == 0;
+        self.ops.poll(wait.into_iter().chain(longest).min());
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), Stop> {
+        let outcome = if self.core.is_closed() { Ok(()) } else { self.core.turn() };
+        if let Err(cause) = &outcome {
+            self.core.fail(cause.clone());
+        }
+        self.hear()?;
+        outcome.map_err(|cause| if self.disk.powered_off() { Stop::PowerOff } else { Stop::Failed(cause) })
+    }
+
+    /// Without power every completion is an error: the engine must stop, and confirm nothing of what was in flight.
+    fn last_turns(&mut self) -> Stop {
+        for _ in 0..LAST_TURNS {
+            self.ops.poll(Some(Duration::ZERO));
+            if let Err(stop) = self.turn() {
+                return stop;
+            }
+        }
+        Stop::PowerOff
+    }
+
+    /// Tells the oracle what producers and askers are told.
+    fn hear(&mut self) -> Result<(), Violation> {
+        let (mode, now_ns) = (self.core.shared().mode(), self.now_ns());
+        while let Some(&(seq, lsns)) = self.tickets.front() {
+            if !matches!(self.core.shared().is_released(seq), Ok(true)) {
+                break;
+            }
+            self.oracle.confirmed(lsns, mode, now_ns);
+            self.tickets.pop_front();
+        }
+        while let Some((asked, ..)) = self.asked.front() {
+            let Some(reply) = asked.try_take() else { break };
+            let (_, asks, lsn) = self.asked.pop_front().expect("there is a front");
+            let Ok(reply) = reply else { continue };
+            let waiting = self.tickets.front().is_some_and(|(_, lsns)| lsns.first.0 <= lsn);
+            ensure!(!waiting, "a request is answered before what came before it is confirmed");
+            self.answered(asks, lsn, reply)?;
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, asks: Asks, lsn: u64, reply: Reply) -> Result<(), Violation> {
+        match asks {
+            Asks::Sync => self.oracle.settled(lsn),
+            Asks::Mode(FlushMode::Normal) => {}
+            Asks::Mode(_) | Asks::Close => {
+                let normal_to_come = self.asked.iter().any(|(_, asks, _)| *asks == Asks::Mode(FlushMode::Normal));
+                self.oracle.settled(lsn);
+                self.oracle.set_may_gap(normal_to_come);
+            }
+            Asks::Stats => {
+                let Reply::Stats(stats) = reply else { return Err(Violation("no numbers came".to_owned())) };
+                ensure!(stats.durable_lsn <= stats.confirmed_lsn, "more is durable than confirmed: {stats:?}");
+                self.oracle.settled(stats.durable_lsn.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until(&mut self, what: &str, mut is_done: impl FnMut(&Self) -> bool) -> Result<(), Stop> {
+        for _ in 0..STEPS_MAX {
+            if is_done(self) {
+                return Ok(());
+            }
+            self.step(None)?;
+            ensure_all(!self.at_rest || is_done(self), &format!("the log sleeps and {what} waits"))?;
+        }
+        Err(Violation(format!("{what} waits for ever")).into())
+    }
+
+    fn wait_for(&mut self, until_ns: u64) -> Result<(), Stop> {
+        while self.now_ns() < until_ns {
+            let left = Duration::from_nanos(until_ns - self.now_ns());
+            self.step(Some(left))?;
+        }
+        Ok(())
+    }
+}
+
+fn ensure_all(holds: bool, what: &str) -> Result<(), Stop> {
+    if holds { Ok(()) } else { Err(Violation(what.to_owned()).into()) }
+}
+
+fn broken(what: &str, cause: &Error) -> Stop {
+    Violation(format!("{what}: {cause}")).into()
+}
+
+/// Opens the log on a machine; what a reader found before, the log recovers, and a reader finds after.
+fn opened(disk: &SimDisk, options: &Options, oracle: &mut Oracle) -> Result<(Rc<Ops>, Core), Stop> {
+    let before = look(disk, false).map_err(|cause| broken("a reader of a log at rest fails", &cause))?;
+    oracle.check_at_rest(before.as_ref())?;
+    let ops = Ops::new(disk.backend(), Arc::new(disk.env()), Box::new(Inline));
+    let core = open(&ops, disk.vfs(), options.clone());
+    if disk.powered_off() {
+        return Err(Stop::PowerOff);
+    }
+    if core.is_err() {
+        // What is in flight stays there when the backend is dropped.
+        disk.power_off();
+    }
+    let core = match core {
+        Ok(core) => core,
+        Err(cause @ Error::Corrupt(_)) => return Err(broken("opening reports corruption", &cause)),
+        Err(cause) => return Err(Stop::Failed(cause)),
+    };
+    let after = look(disk, true).map_err(|cause| broken("a reader of the recovered log fails", &cause))?;
+    let after = after.ok_or_else(|| Violation("a reader finds no store after opening".to_owned()))?;
+    let before = before.unwrap_or_default().entries;
+    ensure_all(
+        before == after.entries,
+        &format!("a reader found {} entries before recovery and {} after it", before.len(), after.entries.len()),
+    )?;
+    oracle.opened(&after, options.flush_mode, core.shared().open_first_lsn())?;
+    oracle.check_checkpoints(core.checkpoints())?;
+    Ok((ops, core))
+}
+
+/// Bytes that tell batch and place, and compress no better than most.
+fn payload(batch: u64, index: usize, size: usize) -> Rc<[u8]> {
+    let mut word = batch << 20 | index as u64;
+    let mut bytes: Vec<u8> = Vec::with_capacity(size + 8);
+    bytes.extend_from_slice(&word.to_le_bytes());
+    while bytes.len() < size {
+        word = word.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        bytes.extend_from_slice(&(word >> 8).to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes.into()
+}

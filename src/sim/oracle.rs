@@ -1,0 +1,299 @@
+//! Knows the promise, and nothing of how it is kept: what producers were told, against what a reader finds.
+//!
+//! Rules, each a violation when broken:
+//! - What a reader finds was submitted, under that LSN, with these bytes and this timestamp; in LSN order, without a hole
+//!   other than recorded gaps; a batch whole or not at all.
+//! - **durable** entries are found after every end. An entry is durable when it was confirmed in cautious or emergency
+//!   mode, a sync, a switch to one of these modes or a close was answered after it was submitted, a second has passed
+//!   since it was confirmed, the log's own numbers say so, a reader beside the writer returned it, or a recovery found it.
+//! - Of the other **confirmed** entries (normal mode) at most 49 are missing after a power cut, none after a kill; their
+//!   LSNs lie in a recorded gap.
+//! - A gap is recorded only after an unclean end in normal mode, holds 49 LSNs, and stays recorded.
+//! - LSNs go on behind the last entry or gap: none is given twice, none is skipped without a gap.
+//! - Checkpoints are those of the last surviving batches; clock steps those of the surviving entries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::batch::LsnRange;
+use crate::format::{ClockStep, FlushMode, Gap, Lsn};
+use crate::reactor::clock::Stamper;
+
+/// What was found to be wrong, as a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Violation(pub(crate) String);
+
+macro_rules! ensure {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err($crate::sim::oracle::Violation(format!($($what)*)));
+        }
+    };
+}
+pub(super) use ensure;
+
+/// Most confirmed entries that normal mode may lose with one power cut.
+const LOST_MAX: usize = 49;
+/// Longest time that an entry may be confirmed and not durable.
+const AGE_NS_MAX: u64 = 1_000_000_000;
+
+/// An entry as a reader found it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    pub(crate) lsn: u64,
+    pub(crate) timestamp_ns: u64,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// All that a reader found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) entries: Vec<Found>,
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) clock_steps: Vec<ClockStep>,
+}
+
+/// How a life ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// All volatile state of the machine is gone, or part of it.
+    Cut,
+    /// Of the process only.
+    Kill,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trust {
+    Submitted,
+    Confirmed { at_ns: u64 },
+    Durable,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    payload: Rc<[u8]>,
+    timestamp_ns: u64,
+    trust: Trust,
+    /// Last LSN of its batch.
+    batch_last: u64,
+    /// Of the batch, on its last entry.
+    checkpoint: Option<(u8, u64)>,
+}
+
+/// Everything that was told to producers of one store. Clones go separate ways, as cuts of one machine do.
+#[derive(Clone, Debug)]
+pub(crate) struct Oracle {
+    known: BTreeMap<u64, Known>,
+    steps: BTreeMap<u64, ClockStep>,
+    gaps: Vec<Gap>,
+    /// Confirmed and lost.
+    lost: BTreeSet<u64>,
+    stamper: Stamper,
+    next_lsn: u64,
+    batches: u64,
+    /// Last entry that the last recovery found.
+    recovered_lsn: u64,
+    /// Normal mode is, was or may be in force.
+    may_gap: bool,
+    /// The power failed since the last recovery.
+    was_cut: bool,
+}
+
+impl Oracle {
+    /// Of a store that is not born yet.
+    pub(crate) fn new() -> Oracle {
+        Oracle {
+            known: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            gaps: Vec::new(),
+            lost: BTreeSet::new(),
+            stamper: Stamper::default(),
+            next_lsn: 1,
+            batches: 0,
+            recovered_lsn: 0,
+            may_gap: false,
+            was_cut: false,
+        }
+    }
+
+    /// The number of a new batch: checkpoint value, and what makes its payloads unique.
+    pub(crate) fn next_batch(&mut self) -> u64 {
+        self.batches += 1;
+        self.batches
+    }
+
+    /// The last LSN given so far; what is submitted before a request is answered lies at or below it.
+    pub(crate) fn last_lsn(&self) -> u64 {
+        self.next_lsn - 1
+    }
+
+    /// A batch was accepted.
+    pub(crate) fn submitted(
+        &mut self,
+        lsns: LsnRange,
+        payloads: Vec<Rc<[u8]>>,
+        checkpoint: (u8, u64),
+        (wall_ns, mono_ns): (u64, u64),
+    ) -> Result<(), Violation> {
+        let (first, last) = (lsns.first.0, lsns.last.0);
+        ensure!(first == self.next_lsn, "LSN {first} was given where {} was due", self.next_lsn);
+        ensure!(last + 1 - first == payloads.len() as u64, "{} entries got LSNs {first} to {last}", payloads.len());
+        let lost = self.lost.range(first..=last).next();
+        ensure!(lost.is_none(), "LSN {lost:?} was confirmed, lost, and is now given again");
+        let (timestamp_ns, step) = self.stamper.stamp(payloads.len() as u64, lsns.first, wall_ns, mono_ns);
+        self.steps.extend(step.map(|step| (first, step)));
+        for (index, payload) in (0..).zip(payloads) {
+            let lsn = first + index;
+            let checkpoint = (lsn == last).then_some(checkpoint);
+            let timestamp_ns = timestamp_ns + index;
+            let known = Known { payload, timestamp_ns, trust: Trust::Submitted, batch_last: last, checkpoint };
+            self.known.insert(lsn, known);
+        }
+        self.next_lsn = last + 1;
+        Ok(())
+    }
+
+    /// A batch was confirmed, in this mode, at this monotonic time.
+    pub(crate) fn confirmed(&mut self, lsns: LsnRange, mode: FlushMode, at_ns: u64) {
+        for known in self.known.range_mut(lsns.first.0..=lsns.last.0).map(|(_, known)| known) {
+            match known.trust {
+                Trust::Submitted if mode == FlushMode::Normal => known.trust = Trust::Confirmed { at_ns },
+                _ => known.trust = Trust::Durable,
+            }
+        }
+    }
+
+    /// The log has said that everything up to this LSN is durable.
+    pub(crate) fn settled(&mut self, lsn: u64) {
+        self.known.range_mut(..=lsn).for_each(|(_, known)| known.trust = Trust::Durable);
+    }
+
+    /// Normal mode was asked for, or has ended for certain.
+    pub(crate) fn set_may_gap(&mut self, may_gap: bool) {
+        self.may_gap = may_gap;
+    }
+
+    /// The life ends, at this monotonic time.
+    pub(crate) fn ended(&mut self, end: End, now_ns: u64) {
+        self.was_cut |= end == End::Cut;
+        for known in self.known.values_mut() {
+            if matches!(known.trust, Trust::Confirmed { at_ns } if at_ns + AGE_NS_MAX < now_ns) {
+                known.trust = Trust::Durable;
+            }
+        }
+    }
+
+    /// A reader looked while no writer was alive; nothing is decided by it.
+    pub(crate) fn check_at_rest(&self, seen: Option<&Seen>) -> Result<(), Violation> {
+        let none = Seen::default();
+        let seen = seen.unwrap_or(&none);
+        self.check_entries(&seen.entries)?;
+        self.check_missing(seen).map(drop)
+    }
+
+    /// A reader looked beside the writer: what it returns is durable.
+    pub(crate) fn check_beside_writer(&mut self, seen: &Seen) -> Result<(), Violation> {
+        let last = self.check_entries(&seen.entries)?;
+        ensure!(
+            last >= self.recovered_lsn,
+            "a reader beside the writer ends at LSN {last}, recovery had found {}",
+            self.recovered_lsn
+        );
+        ensure!(seen.gaps == self.gaps, "gaps were {:?} and are {:?}", self.gaps, seen.gaps);
+        self.settled(last);
+        Ok(())
+    }
+
+    /// The log was opened, in this mode; `next_lsn` is what it will give next. What was found is durable from now on.
+    pub(crate) fn opened(&mut self, seen: &Seen, mode: FlushMode, next_lsn: Lsn) -> Result<(), Violation> {
+        let last = self.check_entries(&seen.entries)?;
+        let missing = self.check_missing(seen)?;
+        self.check_gaps(seen, last, &missing)?;
+        self.known.split_off(&(last + 1));
+        self.steps.split_off(&(last + 1));
+        let steps: Vec<ClockStep> = self.steps.values().copied().collect();
+        ensure!(seen.clock_steps == steps, "clock steps are {:?}, they should be {steps:?}", seen.clock_steps);
+        self.lost.extend(missing);
+        self.gaps.clone_from(&seen.gaps);
+        self.next_lsn = last.max(seen.gaps.last().map_or(0, |gap| gap.last.0)) + 1;
+        ensure!(
+            next_lsn.0 == self.next_lsn,
+            "the log goes on with LSN {next_lsn}, behind the last entry {last} and {:?}",
+            seen.gaps.last()
+        );
+        self.settled(last);
+        self.recovered_lsn = last;
+        self.stamper = Stamper::new(seen.entries.last().map_or(0, |entry| entry.timestamp_ns));
+        self.may_gap = mode == FlushMode::Normal;
+        self.was_cut = false;
+        Ok(())
+    }
+
+    /// The value of each key, as of the last entry.
+    pub(crate) fn check_checkpoints(&self, found: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), Violation> {
+        let mut expected = BTreeMap::new();
+        for (producer, value) in self.known.values().filter_map(|known| known.checkpoint) {
+            expected.insert(vec![producer], value.to_le_bytes().to_vec());
+        }
+        ensure!(*found == expected, "checkpoints are {found:?}, they should be {expected:?}");
+        Ok(())
+    }
+
+    /// Each entry is one that was submitted, in order, without a hole; returns the last LSN.
+    fn check_entries(&self, entries: &[Found]) -> Result<u64, Violation> {
+        let mut expected = self.known.iter();
+        for found in entries {
+            let lsn = found.lsn;
+            let Some((&due, known)) = expected.next() else {
+                return Err(Violation(format!("LSN {lsn} was found and never submitted")));
+            };
+            ensure!(lsn == due, "LSN {lsn} was found where {due} was due");
+            ensure!(
+                *found.payload == *known.payload,
+                "LSN {lsn} has {} other bytes than the {} submitted",
+                found.payload.len(),
+                known.payload.len()
+            );
+            ensure!(
+                found.timestamp_ns == known.timestamp_ns,
+                "LSN {lsn} has timestamp {}, it was given {}",
+                found.timestamp_ns,
+                known.timestamp_ns
+            );
+        }
+        let last = entries.last().map_or(0, |found| found.lsn);
+        if let Some(known) = self.known.get(&last) {
+            ensure!(known.batch_last == last, "a batch up to LSN {} was found up to {last}", known.batch_last);
+        }
+        Ok(last)
+    }
+
+    /// Nothing durable is missing and not too much of the confirmed; returns these.
+    fn check_missing(&self, seen: &Seen) -> Result<Vec<u64>, Violation> {
+        let last = seen.entries.last().map_or(0, |found| found.lsn);
+        let missing = self.known.range(last + 1..);
+        let mut confirmed = Vec::new();
+        for (&lsn, known) in missing {
+            ensure!(known.trust != Trust::Durable, "LSN {lsn} was durable and is lost; the log ends at {last}");
+            if matches!(known.trust, Trust::Confirmed { .. }) {
+                confirmed.push(lsn);
+            }
+        }
+        let max = if self.was_cut { LOST_MAX } else { 0 };
+        ensure!(confirmed.len() <= max, "{} confirmed entries are lost, behind LSN {last}", confirmed.len());
+        Ok(confirmed)
+    }
+
+    fn check_gaps(&self, seen: &Seen, last: u64, missing: &[u64]) -> Result<(), Violation> {
+        let lsns = |gaps: &[Gap]| gaps.iter().flat_map(|gap| gap.first.0..=gap.last.0).collect::<BTreeSet<u64>>();
+        let (before, now) = (lsns(&self.gaps), lsns(&seen.gaps));
+        let unrecorded = missing.iter().find(|lsn| !now.contains(lsn));
+        ensure!(unrecorded.is_none(), "LSN {unrecorded:?} was confirmed and lost; the gaps are {:?}", seen.gaps);
+        let forgotten = before.difference(&now).next();
+        ensure!(forgotten.is_none(), "LSN {forgotten:?} was in a gap; the gaps are {:?}", seen.gaps);
+        let new: Vec<u64> = now.difference(&before).copied().collect();
+        let is_whole = new.len() == LOST_MAX && self.may_gap && new[0] > last;
+        ensure!(new.is_empty() || is_whole, "LSNs {new:?} became a gap, normal mode: {}", self.may_gap);
+        Ok(())
+    }
+}
