@@ -81,6 +81,8 @@ pub(crate) fn open(ops: &Rc<Ops>, vfs: Arc<dyn Vfs>, options: Options) -> Result
     let started_ns = ops.env.mono_ns();
     if matches!(survey(&*vfs)?, Ground::Empty) {
         ops.block_on(give_birth(ops))?;
+    } else {
+        ops.block_on(settle_names(ops))?;
     }
     let found = manifest::find(&*vfs).map_err(|cause| Error::io("list", ".", cause))?;
     let newest = found.generations.last().copied().unwrap_or(1);
@@ -107,6 +109,14 @@ async fn give_birth(ops: &Rc<Ops>) -> Result<()> {
     id[..8].copy_from_slice(&ops.env.random_u64().to_le_bytes());
     id[8..].copy_from_slice(&ops.env.random_u64().to_le_bytes());
     manifest::write(ops, &Manifest::birth(StoreId(id))).await
+}
+
+/// A killed process may have left names that are seen and not durable. What is built on them must not outlive them.
+async fn settle_names(ops: &Rc<Ops>) -> Result<()> {
+    for dir in [sstable::DIR, DIR, ""] {
+        ops.sync_dir(dir).await?;
+    }
+    Ok(())
 }
 
 /// Every table that the manifest names is there, at its length.
