@@ -211,6 +211,7 @@ impl Opening<'_> {
                     return Ok(Begun { active: None, next_birth, epoch });
                 }
                 let active = self.write_anew(recovered, &next_birth, epoch)?;
+                let next_birth = NextBirth { takes_over: None, ..next_birth };
                 tracing::info!("the new epoch begins in {}, at LSN {next_lsn}", active.path);
                 Ok(Begun { active: Some(active), next_birth, epoch })
             }
