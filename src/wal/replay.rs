@@ -126,6 +126,7 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, v
         },
         run: Run::default(),
         pending_gap: None,
+        known_gaps: &manifest.gaps,
     };
     for (index, link) in chain.iter().enumerate() {
         walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
@@ -197,6 +198,13 @@ struct Walk<'a> {
     out: Replay,
     run: Run,
     pending_gap: Option<Gap>,
+    /// The manifest's.
+    known_gaps: &'a [Gap],
+}
+
+/// `lsn`, or behind the gaps that begin there.
+fn behind_gaps(lsn: Lsn, gaps: &[Gap]) -> Lsn {
+    gaps.iter().fold(lsn, |lsn, gap| if gap.first == lsn { gap.last.next() } else { lsn })
 }
 
 impl Walk<'_> {
@@ -225,8 +233,10 @@ impl Walk<'_> {
     fn enter(&mut self, segment: &Segment, first: bool) -> Result<()> {
         let header = &segment.header;
         if first {
-            if header.first_lsn > self.out.next_lsn {
-                let (from, to) = (self.out.next_lsn, header.first_lsn.prev());
+            // The segment that carried a gap behind the checkpoint may be released with everything before it.
+            let due = behind_gaps(self.out.next_lsn, self.known_gaps);
+            if header.first_lsn > due {
+                let (from, to) = (due, header.first_lsn.prev());
                 let what = format!("the log starts at LSN {}; LSNs {from} to {to} are in no table", header.first_lsn);
                 return Err(Error::corrupt(&segment.path, 0, Some(from), what));
             }
