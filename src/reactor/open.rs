@@ -204,8 +204,8 @@ impl Opening<'_> {
                 Ok(Begun { active: Some(active), next_birth, epoch })
             }
             Plan::NewSegment { prev_end, gap, takes_over, at_once } => {
-                let takes_over =
-                    takes_over.map(|newest| (newest.segment, Reusable { path: newest.path, bytes: newest.file_bytes }));
+                let takes_over = takes_over
+                    .map(|newest| (newest.segment, Reusable { path: newest.path, bytes: newest.segment_bytes }));
                 let next_birth = NextBirth { prev_end, gap, takes_over };
                 if !at_once {
                     return Ok(Begun { active: None, next_birth, epoch });
@@ -333,7 +333,7 @@ async fn continue_segment(ops: &Rc<Ops>, newest: &Newest, prev_end: LogEnd, epoc
         salt: ops.env.random_u64(),
         epoch,
         offset: newest.offset,
-        segment_bytes: newest.file_bytes,
+        segment_bytes: newest.segment_bytes,
         epoch_start: Some(Record::EpochStart { prev_end, prev_epoch: newest.epoch }),
     })
 }

@@ -117,16 +117,17 @@ pub(crate) async fn write_header(ops: &Rc<Ops>, active: &Active, birth: &Birth) 
     Ok(())
 }
 
-/// Turns a released segment into a spare named `number`, or removes it: if there are spares enough, or if somebody else
-/// has linked it (a backup), whose bytes must not change. The manifest that released it must be durable.
+/// Turns a released segment into a spare named `number`, or removes it: if there are spares enough, if its length is not
+/// the recorded one, or if somebody else has linked it (a backup), whose bytes must not change. The manifest that released it must be durable.
 pub(crate) async fn recycle(
     ops: &Rc<Ops>,
     vfs: &dyn Vfs,
     released: Reusable,
     number: Option<u64>,
 ) -> Result<Option<Reusable>> {
-    let links = vfs.metadata(&released.path).map_or(0, |metadata| metadata.links);
-    let Some(number) = number.filter(|_| links == 1) else {
+    let metadata = vfs.metadata(&released.path);
+    let is_fit = metadata.is_ok_and(|metadata| metadata.links == 1 && metadata.bytes == released.bytes);
+    let Some(number) = number.filter(|_| is_fit) else {
         ops.unlink(&released.path).await?;
         return Ok(None);
     };

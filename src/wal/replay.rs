@@ -44,7 +44,8 @@ pub(crate) struct Newest {
     pub(crate) epoch: u64,
     /// Behind the last valid group, the marker of a clean close included.
     pub(crate) offset: u64,
-    pub(crate) file_bytes: u64,
+    /// As it was prepared: a group that extended it may have left any length, and one that is not durable.
+    pub(crate) segment_bytes: u64,
     /// Its header's links, for whoever takes over a segment without a group.
     pub(crate) prev_end: LogEnd,
     pub(crate) gap: Option<Gap>,
@@ -426,7 +427,7 @@ impl Walk<'_> {
             salt: self.run.salt,
             epoch: self.run.epoch,
             offset: self.run.offset,
-            file_bytes: segment.bytes,
+            segment_bytes: segment.header.segment_bytes,
             prev_end: segment.header.prev_end,
             gap: segment.header.gap,
             has_groups: self.run.segment_has_groups,
