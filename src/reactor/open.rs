@@ -244,7 +244,7 @@ impl Opening<'_> {
                 None => segments::prepare(ops, birth.store, segment, segment_bytes, &Cell::new(true)).await?,
             };
             let mut active = segments::open(ops, &file, &birth).await?;
-            for group in &recovered.unproven {
+            for group in recovered.unproven.iter().filter(|group| group.has_content()) {
                 write_group(ops, birth.store, &mut active, group, recovered.replay.durable_lsn).await?;
             }
             ops.sync_data((active.file, &active.path)).await?;

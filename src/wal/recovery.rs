@@ -66,7 +66,8 @@ pub(crate) fn read(files: &WalFiles, manifest: &Manifest, memtable_bytes: usize)
         let count = u64::from(header.entry_count) - skipped;
         let first = Lsn(header.first_lsn.0 + skipped);
         memtable.push_entries(&group.entry_bytes()[skipped_bytes..], count, first, header.last_lsn());
-        unproven.retain(|kept| !kept.is_proven(seen.durable_lsn));
+        // A group without content is written and synced alone: any group behind it proves it, the marker everything.
+        unproven.retain(|kept| !kept.is_proven(seen.durable_lsn) && kept.has_content() && !header.clean_close);
         let kept = Unproven {
             end_before: seen.end_before,
             first_lsn: header.first_lsn,
@@ -78,7 +79,7 @@ pub(crate) fn read(files: &WalFiles, manifest: &Manifest, memtable_bytes: usize)
                 .filter(|record| !matches!(record, Record::EpochStart { .. }))
                 .collect(),
         };
-        if !kept.is_proven(seen.durable_lsn) {
+        if !kept.is_proven(seen.durable_lsn) && !header.clean_close {
             unproven.push(Unproven { entries: group.entry_bytes().to_vec(), ..kept });
         }
         match segments.last_mut() {
@@ -97,8 +98,14 @@ impl Unproven {
         if self.entry_count > 0 {
             return durable_lsn.0 >= self.first_lsn.0 + u64::from(self.entry_count) - 1;
         }
-        // Records alone take no LSN: they are proven when an entry behind them is.
-        self.records.is_empty() || durable_lsn >= self.first_lsn
+        // It takes no LSN: it is proven when an entry behind it is.
+        durable_lsn >= self.first_lsn
+    }
+
+    /// Whether it holds anything that has to be written anew. A watermark or a declaration does not, but nothing may link
+    /// behind it either.
+    pub(crate) fn has_content(&self) -> bool {
+        self.entry_count > 0 || !self.records.is_empty()
     }
 }
 
@@ -145,6 +152,6 @@ pub(crate) fn plan(recovered: &Recovered) -> (Plan, Lsn) {
         return (plan, next_lsn);
     }
     let prev_end = recovered.unproven.first().map_or(replay.end, |kept| kept.end_before);
-    let at_once = new_gap.is_some() || !recovered.unproven.is_empty();
+    let at_once = new_gap.is_some() || recovered.unproven.iter().any(Unproven::has_content);
     (Plan::NewSegment { prev_end, gap: new_gap, takes_over: None, at_once }, next_lsn)
 }
