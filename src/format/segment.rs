@@ -21,7 +21,7 @@
 //! | 128 | 8 | gap last | from gap first to [`NUMBER_MAX`](super::NUMBER_MAX); 0 without a gap |
 //! | 136 | 1 | gap cause | 1 unclean end in normal mode, 2 accepted damage; 0 without a gap |
 //! | 137 | 1 | kind | 1 spare (prepared, never used), 2 active |
-//! | 138 | 1 | flush mode | in force when written |
+//! | 138 | 1 | flush mode | normal: this epoch has declared it, and entries may be confirmed ahead of durable; else cautious |
 //! | 139 | 1 | I/O backend | 1 io_uring, 2 portable, 3 simulated, 0 not said; for `stats` |
 //! | 140 | 1 | sync method | 1 linked, 2 dsync, 0 not said; for `stats` |
 //! | 141 | 1 | direct I/O | 0 or 1; for `stats` |

@@ -271,7 +271,7 @@ impl Core {
             durable_lsn: books.released_lsn,
             prev_end,
             gap,
-            flush_mode: self.shared.mode(),
+            flush_mode: if books.normal_declared { FlushMode::Normal } else { FlushMode::Cautious },
             written_by: self.wal.written_by,
         };
         let sync_first = self.active_target().filter(|_| books.at_risk_entries > 0);

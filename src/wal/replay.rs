@@ -251,13 +251,16 @@ impl Walk<'_> {
             return Err(Error::corrupt(&segment.path, 0, Some(self.out.next_lsn), what));
         }
         let same_epoch = header.epoch == self.run.epoch;
+        // The group that declared it may lie in a segment that was released.
+        let normal = header.flush_mode == FlushMode::Normal;
+        self.out.normal_at_end |= normal;
         self.run = Run {
             epoch: header.epoch,
             salt: header.salt,
             offset: BLOCK_BYTES as u64,
             marker: None,
             segment_has_groups: false,
-            epoch_has_groups: same_epoch && self.run.epoch_has_groups,
+            epoch_has_groups: normal || (same_epoch && self.run.epoch_has_groups),
         };
         self.pending_gap = header.gap;
         self.out.durable_lsn = self.out.durable_lsn.max(header.durable_lsn);
