@@ -17,7 +17,7 @@ use crate::format::entry;
 use crate::format::group::HEADER_BYTES;
 use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
-use crate::format::{FlushMode, Gap, Lsn, StoreId};
+use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::{self, ManifestStore};
 use crate::options::Options;
@@ -29,7 +29,7 @@ use crate::reactor::stats::{RecoveryStats, written_by};
 use crate::reactor::{Core, LiveSegment, NextBirth, Wal};
 use crate::sstable::{self, BlockBuf, Table};
 use crate::wal::DIR;
-use crate::wal::files::{Reusable, WalFiles, name_number};
+use crate::wal::files::{Reusable, Segment, WalFiles, name_number};
 use crate::wal::recovery::{Plan, Recovered, Unproven, plan, read};
 use crate::wal::replay::{Newest, Tail};
 use crate::wal::writer::{Active, Books, Draft, seal};
@@ -204,6 +204,11 @@ impl Opening<'_> {
                 Ok(Begun { active: Some(active), next_birth, epoch })
             }
             Plan::NewSegment { prev_end, gap, takes_over, at_once } => {
+                if takes_over.is_none()
+                    && let Some(newest) = &recovered.replay.newest
+                {
+                    self.ops.block_on(settle_header(self.ops, &self.files.live[&newest.segment]))?;
+                }
                 let takes_over = takes_over
                     .map(|newest| (newest.segment, Reusable { path: newest.path, bytes: newest.segment_bytes }));
                 let next_birth = NextBirth { prev_end, gap, takes_over };
@@ -323,6 +328,17 @@ impl Opening<'_> {
         core.limit_next_group(core.wal.active.as_ref().map_or(u64::MAX, Active::bytes_left));
         Ok(core)
     }
+}
+
+/// Writes the header of the segment that the log ended in anew, as it is. Recovery writes a header last of all; if it was
+/// killed then, the header is seen and perhaps not durable, and the next segment links to it.
+async fn settle_header(ops: &Rc<Ops>, newest: &Segment) -> Result<()> {
+    let file = ops.open(&newest.path).await?;
+    let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
+    newest.header.encode(&mut block);
+    let written = ops.write((file, &newest.path), 0, block, BLOCK_BYTES, Durability::Own).await;
+    ops.close(file).await;
+    written.map(drop)
 }
 
 async fn continue_segment(ops: &Rc<Ops>, newest: &Newest, prev_end: LogEnd, epoch: u64) -> Result<Active> {
