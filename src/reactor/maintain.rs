@@ -28,7 +28,7 @@ use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
 use crate::reactor::Core;
-use crate::reactor::ops::Ops;
+use crate::reactor::ops::{Ops, SYNC_DIR};
 use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
 use crate::reactor::stage::{GROUP_BUFFER_BYTES, Shared};
 use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
@@ -247,9 +247,12 @@ impl Core {
     }
 }
 
+/// Whether a job may start anew, with new files. Not after a failed sync of a directory, whatever the reason: there is
+/// only the one, and a second sync of it could succeed and leave names behind that are not durable.
 fn is_no_space(cause: &Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(cause, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    matches!(cause, Error::Io { op, source, .. }
+        if *op != SYNC_DIR && matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 async fn wait_for_space(ops: &Ops, cause: &Error) {

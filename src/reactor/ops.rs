@@ -19,6 +19,9 @@ use slab::Slab;
 use crate::error::Error;
 use crate::io::{AlignedBuf, Backend, BackendInfo, Completion, Durability, Env, FileId, Op, OpId, Waker};
 
+/// What an error says of a directory that could not be synced.
+pub(crate) const SYNC_DIR: &str = "sync directory";
+
 /// Runs CPU work off the reactor: a thread in production, inline in the simulator.
 pub(crate) trait Helper {
     fn run(&self, work: Box<dyn FnOnce() + Send>);
@@ -197,7 +200,7 @@ impl Ops {
     pub(crate) async fn sync_dir(self: &Rc<Self>, path: &str) -> Result<(), Error> {
         let outcome = self.submit(Op::SyncDir { path: path.to_owned() }).await.0;
         let shown = if path.is_empty() { "." } else { path };
-        outcome.map(drop).map_err(|cause| Error::io("sync directory", shown, cause))
+        outcome.map(drop).map_err(|cause| Error::io(SYNC_DIR, shown, cause))
     }
 }
 
