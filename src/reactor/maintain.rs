@@ -357,7 +357,8 @@ async fn merge(
         })
         .await?;
     for input in inputs {
-        ops.unlink(&path(input.id)).await?;
+        // An input that stays does no harm: the next open removes it.
+        let _ = ops.unlink(&path(input.id)).await;
     }
     Ok(true)
 }
