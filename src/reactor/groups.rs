@@ -11,7 +11,7 @@ use crate::reactor::commit::{View, decide};
 use crate::reactor::ops::OpFuture;
 use crate::reactor::stage::{GROUP_BUFFER_BYTES, OVERLAP_BYTES_MIN, StagedGroup};
 use crate::reactor::{Core, LiveSegment};
-use crate::wal::writer::{Draft, seal};
+use crate::wal::writer::{Active, Draft, seal};
 
 /// A group handed to the backend.
 pub(super) struct InFlight {
@@ -35,7 +35,7 @@ const REMAINDER_BYTES_MIN: u64 = 64 << 10;
 
 impl Core {
     /// Submits the open group if the policy says so and there is a place for it; starts a rotation if that is what it
-    /// takes. Returns whether something was submitted.
+    /// takes. Returns whether it is worth calling again.
     pub(super) fn submit_group(&mut self) -> bool {
         let Some((open_bytes, open_entries)) = self.shared.open_size() else { return false };
         self.blocked = true;
@@ -57,15 +57,27 @@ impl Core {
             self.blocked = open_bytes >= OVERLAP_BYTES_MIN;
             return false;
         };
-        let draft = Draft { entries_bytes: open_bytes, ..Draft::empty(Lsn(1), Lsn::ZERO, mode) };
-        let fits =
-            self.wal.active.as_ref().is_some_and(|active| active.fits(draft.padded_bytes(active.epoch_start.as_ref())));
-        if !fits {
+        let fits = |bytes: usize| {
+            let draft = Draft { entries_bytes: bytes, ..Draft::empty(Lsn(1), Lsn::ZERO, mode) };
+            let fits = |active: &Active| active.fits(draft.padded_bytes(active.epoch_start.as_ref()));
+            self.wal.active.as_ref().is_some_and(fits)
+        };
+        if !fits(open_bytes) {
             // A rotation that began goes on at once in the caller's loop.
             return self.in_flight.is_empty() && self.start_rotation();
         }
         let Some(spare) = self.buffers.pop() else { return false };
-        let group = self.shared.take_group(spare);
+        // What arrived since the group was looked at may need a sync, or the next segment.
+        let is_right = |open_bytes: usize, open_entries: u64| {
+            decide(&View { open_bytes, open_entries, ..view }) == Some(durability) && fits(open_bytes)
+        };
+        let group = match self.shared.take_group(spare, is_right) {
+            Ok(group) => group,
+            Err(spare) => {
+                self.buffers.push(spare);
+                return true;
+            }
+        };
         self.write_group(group, durability, mode);
         self.blocked = false;
         true
@@ -185,4 +197,32 @@ impl Core {
 /// The error of a group's write or sync.
 pub(super) fn write_failed(path: &str, cause: io::Error) -> Error {
     Error::io("write durably to", path, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::batch::Batch;
+    use crate::reactor::stage::{Shared, Start};
+    use crate::sim::SimDisk;
+
+    #[test]
+    fn a_group_that_grew_since_it_was_looked_at_is_looked_at_again() {
+        let start = Start { next_lsn: Lsn(1), last_timestamp_ns: 0, mode: FlushMode::Normal, batches_max: 9 };
+        let shared = Shared::new(&start, Arc::new(SimDisk::new(1).env()), Arc::new(|| {}));
+        let mut batch = Batch::new();
+        batch.push(b"an entry").expect("it fits");
+        shared.submit(&batch, true).expect("it is accepted");
+        let seen = shared.open_size().expect("there is an entry");
+        shared.submit(&batch, true).expect("it is accepted");
+
+        let as_seen = |bytes, entries| (bytes, entries) == seen;
+        let spare =
+            shared.take_group(AlignedBuf::zeroed(GROUP_BUFFER_BYTES), as_seen).err().expect("it has two by now");
+        let group = shared.take_group(spare, |_, entries| entries == 2).expect("it has two");
+        assert_eq!((group.seq, group.entry_count, group.first_lsn), (1, 2, Lsn(1)));
+        assert!(shared.open_size().is_none(), "nothing is left of it");
+    }
 }

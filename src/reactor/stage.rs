@@ -251,10 +251,18 @@ impl Shared {
 
     // The reactor's side.
 
-    /// Takes the open group away, leaving `spare` in its place. There must be something in it.
-    pub(crate) fn take_group(&self, spare: AlignedBuf) -> StagedGroup {
+    /// Takes the open group away, leaving `spare` in its place, if `is_right` says so of its bytes and entries: producers
+    /// may have added to it since it was looked at. Else hands `spare` back. There must be something in the group.
+    pub(crate) fn take_group(
+        &self,
+        spare: AlignedBuf,
+        is_right: impl FnOnce(usize, u64) -> bool,
+    ) -> Result<StagedGroup, AlignedBuf> {
         let mut stage = self.stage();
         assert!(!stage.is_empty(), "only the reactor takes groups, and it looked");
+        if !is_right(stage.entries_bytes + stage.records_bytes, u64::from(stage.entry_count)) {
+            return Err(spare);
+        }
         let buf = std::mem::replace(&mut stage.buf, spare);
         let group = StagedGroup {
             seq: stage.seq,
@@ -273,7 +281,7 @@ impl Shared {
         if wake {
             self.room.notify_all();
         }
-        group
+        Ok(group)
     }
 
     /// Sets the size the open group should not grow beyond: what is left of the segment.
