@@ -265,3 +265,43 @@ fn clock_steps_of_the_manifest_come_first_and_none_twice() {
     segment.group(2, durable(0));
     assert_eq!(replayed(&disk_of(&[&segment]), &manifest).expect("it is sound").1.clock_steps, [step]);
 }
+
+/// Normal mode, killed; recovery skips LSNs 6 to 54; the log rotates; then the memtable with entries 1 to 5 is flushed, and
+/// the segment whose header carried the gap is released.
+#[test]
+fn a_gap_that_only_the_manifest_knows_any_more_is_no_hole() {
+    let gap = Gap { first: Lsn(6), last: Lsn(54), cause: GapCause::UncleanNormal };
+    let before = LogEnd { segment: 2, salt: 1002, offset: 8192, last_lsn: Lsn(54) };
+    let mut segment = Segment::new(3, 2, before, 54, None);
+    segment.group(2, durable(54));
+    let disk = disk_of(&[&segment]);
+    let known = Manifest { checkpoint_lsn: Lsn(5), first_segment: 3, gaps: vec![gap], ..Manifest::birth(STORE) };
+    let (lsns, replay) = replayed(&disk, &known).expect("the log is sound");
+    assert_eq!((lsns, replay.next_lsn), (vec![55, 56], Lsn(57)));
+
+    let shorter = Gap { last: Lsn(53), ..gap };
+    let damage = damage_on(&disk, &Manifest { gaps: vec![shorter], ..known.clone() });
+    assert_eq!(damage.lsn, Some(Lsn(54)), "an LSN outside every gap is missing");
+    let damage = damage_on(&disk, &Manifest { gaps: Vec::new(), ..known });
+    assert_eq!(damage.lsn, Some(Lsn(6)));
+}
+
+#[test]
+fn a_segment_before_a_missing_one_is_replayed_up_to_the_hole() {
+    let mut first = first_segment();
+    first.group(2, durable(0));
+    let mut second = Segment::new(2, 1, first.end(), 2, None);
+    second.group(2, durable(2));
+    let mut third = Segment::new(3, 1, second.end(), 4, None);
+    third.group(2, durable(4));
+    let disk = disk_of(&[&first, &third]);
+    let manifest = Manifest::birth(STORE);
+    let files = WalFiles::scan(&*disk.vfs(), STORE, manifest.first_segment).expect("it can be listed");
+    let mut seen = 0;
+    let outcome = replay(&files, &manifest, u64::MAX, &mut |group| {
+        seen += group.group.entries().count();
+        Ok(())
+    });
+    assert!(matches!(outcome, Err(Error::Corrupt(damage)) if damage.file == "wal/0000000002.wal"));
+    assert_eq!(seen, 2, "what lies before the hole is still good, what lies behind it is out of reach");
+}
