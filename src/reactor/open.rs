@@ -173,7 +173,10 @@ fn is_superseded(vfs: &dyn Vfs, path: &str, manifest: &Manifest) -> bool {
 
 /// Above every number in use, named by the manifest or not, by a file or something else: a rename must never replace it.
 fn next_table_id(vfs: &dyn Vfs, manifest: &Manifest) -> Result<u64> {
-    let entries = vfs.list(sstable::DIR).map_err(|cause| Error::io("list", sstable::DIR, cause))?;
+    let entries = match vfs.list(sstable::DIR) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
+        entries => entries.map_err(|cause| Error::io("list", sstable::DIR, cause))?,
+    };
     let numbers = entries.iter().filter_map(|entry| name_number(entry.name.trim_end_matches(".tmp"), ".sst"));
     Ok(manifest.next_table_id.max(numbers.max().unwrap_or(0) + 1))
 }
