@@ -252,6 +252,17 @@ pub(crate) fn settle(dir: &Path) {
     });
 }
 
+/// Waits until an idle log has written its watermark and prepared its spares: no byte changes any more.
+pub(crate) fn settle_wholly(dir: &Path) -> Contents {
+    let mut before = contents(dir);
+    wait_until("the log is at rest", Duration::from_secs(30), || {
+        std::thread::sleep(Duration::from_millis(1500));
+        let now = contents(dir);
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+    before
+}
+
 /// A generator for "random moments" and "random ranges"; the seed is in the test's output.
 pub(crate) struct Random(pub(crate) u64);
 

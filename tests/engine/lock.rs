@@ -17,8 +17,7 @@ fn a_second_log_in_the_same_process_is_refused() {
     let dir = temp();
     let log = open(dir.path(), options());
     log.append(b"first").unwrap();
-    settle(dir.path());
-    let before = contents(dir.path());
+    let before = settle_wholly(dir.path());
     assert_locked(Log::open(dir.path(), tiny()), std::process::id());
     assert_unchanged(&before, dir.path());
     log.append(b"second").unwrap();
@@ -33,8 +32,7 @@ fn a_log_in_another_process_is_respected_until_it_is_killed() {
     let (store, out) = (dir.path().join("store"), dir.path().join("out"));
     let mut child = Running::start("hold", &store, &out, 10);
     child.wait_for(&out, 5);
-    settle(&store);
-    let before = contents(&store);
+    let before = settle_wholly(&store);
     assert_locked(Log::open(&store, options()), child.0.id());
     let message = Log::open(&store, options()).unwrap_err().to_string();
     assert!(message.contains(&format!("locked by process {}", child.0.id())), "{message}");
