@@ -9,6 +9,7 @@
 mod append;
 mod child;
 mod damage;
+mod fixture;
 mod foreign;
 mod helper;
 mod kill;
