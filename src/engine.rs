@@ -110,15 +110,20 @@ impl Log {
     }
 
     /// Waits for everything submitted, makes it durable, marks the log as cleanly closed and releases the lock.
+    ///
+    /// On a full disk it waits for room for what was submitted, as producers do.
     pub fn close(mut self) -> Result<()> {
-        self.shut_down()
+        let (outcome, ended) = self.shut_down();
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+        outcome
     }
 
-    fn shut_down(&mut self) -> Result<()> {
-        let Some(reactor) = self.reactor.take() else { return Ok(()) };
+    fn shut_down(&mut self) -> (Result<()>, thread::Result<()>) {
+        let Some(reactor) = self.reactor.take() else { return (Ok(()), Ok(())) };
         let outcome = self.shared.request(Request::Close).and_then(|asked| asked.wait());
-        join(reactor);
-        outcome.map(drop)
+        (outcome.map(drop), reactor.join())
     }
 }
 
@@ -205,13 +210,18 @@ impl Drop for Poison {
 }
 
 fn lock(dir: &Path) -> Result<StoreLock> {
-    if dir.exists() {
-        let vfs = RealVfs::open(dir).map_err(|cause| cannot_open(dir, cause))?;
-        if let Ground::Foreign(found) = survey(&vfs).map_err(|cause| within(dir, cause))? {
-            return Err(Error::NotAStore { dir: dir.to_path_buf(), found });
+    let ground = match dir.exists() {
+        true => {
+            let vfs = RealVfs::open(dir).map_err(|cause| cannot_open(dir, cause))?;
+            survey(&vfs).map_err(|cause| within(dir, cause))?
         }
-    } else {
-        create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?;
+        false => Ground::Empty,
+    };
+    match ground {
+        Ground::Foreign(found) => return Err(Error::NotAStore { dir: dir.to_path_buf(), found }),
+        // Also where the directory is there: whoever made it may have been killed before its name was durable.
+        Ground::Empty => create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?,
+        Ground::Store => {}
     }
     StoreLock::acquire(dir, LOCK_WAIT).map_err(|cause| cause.into_error(dir))
 }

@@ -42,9 +42,8 @@ impl Reader {
         let dir = dir.as_ref().to_path_buf();
         let vfs = Arc::new(RealVfs::open(&dir).map_err(|cause| crate::engine::cannot_open(&dir, cause))?);
         let lock_dir = dir.clone();
-        let reader = Reader { vfs, dir, is_writer_alive: Box::new(move || writer_alive(&lock_dir)) };
-        reader.view()?;
-        Ok(reader)
+        view::check_is_store(&*vfs, &dir)?;
+        Ok(Reader { vfs, dir, is_writer_alive: Box::new(move || writer_alive(&lock_dir)) })
     }
 
     /// A reader of a simulated store.

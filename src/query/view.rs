@@ -82,8 +82,7 @@ impl View {
                 }
             }
         }
-        let cause = io::Error::other("it changes faster than it can be read");
-        Err(Error::io("read", dir, cause))
+        Err(changes_too_fast(dir))
     }
 
     /// No segment that was read has been released since.
@@ -144,6 +143,20 @@ fn extent(manifest: &Manifest, groups: &[GroupRef], replay: Option<&Replay>, wri
         return (proven, None);
     }
     (found, (found > proven).then(|| proven.next()))
+}
+
+/// Whether there is a manifest; damage is for those who read on.
+pub(super) fn check_is_store(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    for _ in 0..RETRIES_MAX {
+        if newest_manifest(vfs, dir)?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(changes_too_fast(dir))
+}
+
+fn changes_too_fast(dir: &Path) -> Error {
+    Error::io("read", dir, io::Error::other("it changes faster than it can be read"))
 }
 
 fn newest_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Manifest>> {

@@ -23,6 +23,7 @@ use crate::format::{FlushMode, Lsn};
 use crate::io::{AlignedBuf, Durability};
 use crate::reactor::ops::Ops;
 use crate::reactor::segments::{self, Birth};
+use crate::reactor::space::until_space;
 use crate::reactor::stage::{Pending, Reply, Request};
 use crate::reactor::{Core, IDLE, OVERDUE};
 use crate::wal::files::{Reusable, name_number};
@@ -213,12 +214,23 @@ impl Core {
             let watermark_lsn = books.released_lsn;
             let step = self.empty_group(mode, watermark_lsn, false, Durability::Own, sync_first);
             self.start_exclusive(Kind::Declared { watermark_lsn, mode }, None, step);
-        } else if idle {
-            return self.start_rotation();
-        } else {
+            return true;
+        }
+        self.start_overdue_sync() || (idle && self.start_rotation())
+    }
+
+    /// Starts the sync of normal mode if it is due. Nothing is in flight.
+    pub(super) fn start_overdue_sync(&mut self) -> bool {
+        let is_due = self.overdue_deadline().is_some_and(|deadline| deadline <= self.now_ns());
+        if is_due {
             self.start_sync(None);
         }
-        true
+        is_due
+    }
+
+    /// When the oldest entry at risk must be synced, in monotonic nanoseconds.
+    pub(super) fn overdue_deadline(&self) -> Option<u64> {
+        self.wal.books.at_risk_since_ns.map(|since| since + OVERDUE.as_nanos() as u64)
     }
 
     fn is_idle_watermark_due(&self, now_ns: u64) -> bool {
@@ -232,10 +244,9 @@ impl Core {
     /// When [`Core::start_timed`] has something to do, in monotonic nanoseconds.
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let books = &self.wal.books;
-        let overdue = books.at_risk_since_ns.map(|since| since + OVERDUE.as_nanos() as u64);
         let idle = (books.watermark_lsn < books.released_lsn && self.wal.active.is_some() && self.can_rotate_or_fits())
             .then_some(books.last_group_ns + IDLE.as_nanos() as u64);
-        overdue.into_iter().chain(idle.filter(|_| self.shared.open_size().is_none())).min()
+        self.overdue_deadline().into_iter().chain(idle.filter(|_| self.shared.open_size().is_none())).min()
     }
 
     fn can_rotate_or_fits(&self) -> bool {
@@ -249,6 +260,7 @@ impl Core {
 
     /// Begins a new segment: the next of this epoch, or the first. `false`: there is no prepared file yet.
     pub(super) fn start_rotation(&mut self) -> bool {
+        self.discard_linked_spares();
         if !self.has_file_for_rotation() {
             self.urgent.set(true);
             return false;
@@ -286,7 +298,10 @@ impl Core {
             urgent.set(true);
             let file = match file {
                 Some(file) => file,
-                None => segments::prepare(&ops, birth.store, segment, segment_bytes, &urgent).await?,
+                None => {
+                    let prepare = async || segments::prepare(&ops, birth.store, segment, segment_bytes, &urgent).await;
+                    until_space(&ops, prepare).await?
+                }
             };
             urgent.set(false);
             let active = segments::open(&ops, &file, &birth).await?;

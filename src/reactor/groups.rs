@@ -66,6 +66,10 @@ impl Core {
             // A rotation that began goes on at once in the caller's loop.
             return self.in_flight.is_empty() && self.start_rotation();
         }
+        if !self.has_reserve() {
+            self.urgent.set(true);
+            return false;
+        }
         let Some(spare) = self.buffers.pop() else { return false };
         // What arrived since the group was looked at may need a sync, or the next segment.
         let is_right = |open_bytes: usize, open_entries: u64| {

@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,8 +27,9 @@ use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
 use crate::reactor::Core;
-use crate::reactor::ops::{Ops, SYNC_DIR};
+use crate::reactor::ops::Ops;
 use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
+use crate::reactor::space::until_space;
 use crate::reactor::stage::{GROUP_BUFFER_BYTES, Shared};
 use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
 use crate::wal::files::Reusable;
@@ -41,7 +41,8 @@ const FLUSH_CHUNK_BYTES: usize = 256 << 10;
 const LIVE_SEGMENTS_MAX: usize = 4;
 /// Most clock steps that are remembered: the newest.
 const CLOCK_STEPS_MAX: usize = 4096;
-const RETRY: Duration = Duration::from_secs(1);
+/// How often a merge that emergency mode has paused looks whether it ended.
+const PAUSE: Duration = Duration::from_secs(1);
 const MERGE_PACE: Duration = Duration::from_millis(2);
 
 type Job<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
@@ -179,13 +180,11 @@ impl Core {
         let store = self.wal.store;
         let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
         self.maintenance.flush = Some(Box::pin(async move {
-            loop {
+            until_space(&ops, async || {
                 let source = Flush::start(&memtable, store, id, &facts);
-                match flush(&ops, &vfs, &manifest, store, source, &facts, first_segment).await {
-                    Err(cause) if is_no_space(&cause) => wait_for_space(&ops, &cause).await,
-                    outcome => return outcome,
-                }
-            }
+                flush(&ops, &vfs, &manifest, store, source, &facts, first_segment).await
+            })
+            .await
         }));
     }
 
@@ -206,12 +205,7 @@ impl Core {
         let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
         let shared = Arc::clone(&self.shared);
         self.maintenance.merge = Some(Box::pin(async move {
-            loop {
-                match merge(&ops, &vfs, &manifest, &shared, store, id, &inputs).await {
-                    Err(cause) if is_no_space(&cause) => wait_for_space(&ops, &cause).await,
-                    outcome => return outcome,
-                }
-            }
+            until_space(&ops, async || merge(&ops, &vfs, &manifest, &shared, store, id, &inputs).await).await
         }));
     }
 
@@ -223,7 +217,26 @@ impl Core {
         let wanted = self.wal.spares.len() < SPARES_WANTED && released.bytes == self.options.segment_bytes;
         let number = wanted.then(|| self.wal.next_number());
         let (ops, vfs) = (Rc::clone(&self.ops), Arc::clone(&self.vfs));
-        self.maintenance.recycle = Some(Box::pin(async move { recycle(&ops, &*vfs, released, number).await }));
+        self.maintenance.recycle =
+            Some(Box::pin(
+                async move { until_space(&ops, async || recycle(&ops, &*vfs, &released, number).await).await },
+            ));
+    }
+
+    /// Takes spares that somebody has linked (a backup) out of use: their bytes must not change.
+    pub(super) fn discard_linked_spares(&mut self) {
+        // Where links are not told, a spare is taken for ours alone: it holds nothing yet.
+        let is_linked =
+            |spare: &Reusable| cfg!(unix) && self.vfs.metadata(&spare.path).is_ok_and(|metadata| metadata.links > 1);
+        let (linked, own) = self.wal.spares.drain(..).partition(is_linked);
+        self.wal.spares = own;
+        self.maintenance.released.append(&mut { linked });
+    }
+
+    /// Whether a file is left for recovery: without it no entry is accepted, or a full disk could keep the log from being
+    /// opened after a power cut.
+    pub(super) fn has_reserve(&self) -> bool {
+        !self.wal.spares.is_empty()
     }
 
     /// Prepares spares once the log is in use; a log that is only opened costs no space.
@@ -237,27 +250,9 @@ impl Core {
         let (store, segment_bytes) = (self.wal.store, self.options.segment_bytes);
         let (ops, urgent) = (Rc::clone(&self.ops), Rc::clone(&self.urgent));
         self.maintenance.prepare = Some(Box::pin(async move {
-            loop {
-                match prepare(&ops, store, number, segment_bytes, &urgent).await {
-                    Err(cause) if is_no_space(&cause) => wait_for_space(&ops, &cause).await,
-                    outcome => return outcome,
-                }
-            }
+            until_space(&ops, async || prepare(&ops, store, number, segment_bytes, &urgent).await).await
         }));
     }
-}
-
-/// Whether a job may start anew, with new files. Not after a failed sync of a directory, whatever the reason: there is
-/// only the one, and a second sync of it could succeed and leave names behind that are not durable.
-fn is_no_space(cause: &Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(cause, Error::Io { op, source, .. }
-        if *op != SYNC_DIR && matches!(source.kind(), StorageFull | QuotaExceeded))
-}
-
-async fn wait_for_space(ops: &Ops, cause: &Error) {
-    tracing::warn!("{cause}; free some space: the log goes on by itself, and appends wait for it if they must");
-    ops.sleep(RETRY).await;
 }
 
 /// Builds a table from a memtable, chunk by chunk.
@@ -407,7 +402,7 @@ async fn write_steps(
     let mut offset = 0;
     loop {
         while paced.is_some_and(|shared| shared.mode() == FlushMode::Emergency) {
-            ops.sleep(RETRY).await;
+            ops.sleep(PAUSE).await;
         }
         let (step, returned) = ops
             .offload(move || {

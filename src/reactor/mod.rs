@@ -11,6 +11,7 @@
 //! | `exclusive` | what needs the log to itself: rotation, sync, mode change, idle watermark, close |
 //! | `maintain` | memtable freeze, table flush, compaction, spare segments |
 //! | `segments` | segment files |
+//! | `space` | waiting for a full disk |
 //! | `open` | recovery, up to the first turn |
 //! | `ops` | operations as futures |
 //!
@@ -31,6 +32,7 @@ mod maintain;
 pub(crate) mod open;
 pub(crate) mod ops;
 pub(crate) mod segments;
+mod space;
 pub(crate) mod stage;
 pub(crate) mod stats;
 
@@ -189,7 +191,7 @@ impl Core {
             }
             if self.barrier.is_some() && self.in_flight.is_empty() {
                 let waits_for_spare = !self.start_request();
-                if waits_for_spare {
+                if waits_for_spare && !self.start_overdue_sync() {
                     return;
                 }
                 continue;
@@ -219,7 +221,11 @@ impl Core {
         if !self.shared.prepare_wait(wake_at, self.released_seq) && !busy {
             return Some(Duration::ZERO);
         }
-        let timed = if busy || !self.in_flight.is_empty() { None } else { self.next_deadline() };
+        let timed = match (self.exclusive.is_some() || !self.in_flight.is_empty(), self.barrier.is_some()) {
+            (true, _) => None,
+            (false, true) => self.overdue_deadline(),
+            (false, false) => self.next_deadline(),
+        };
         let deadline = timed.into_iter().chain(self.ops.next_timer()).min();
         deadline.map(|deadline| self.ops.until(deadline))
     }

@@ -122,7 +122,7 @@ pub(crate) async fn write_header(ops: &Rc<Ops>, active: &Active, birth: &Birth) 
 pub(crate) async fn recycle(
     ops: &Rc<Ops>,
     vfs: &dyn Vfs,
-    released: Reusable,
+    released: &Reusable,
     number: Option<u64>,
 ) -> Result<Option<Reusable>> {
     let metadata = vfs.metadata(&released.path);

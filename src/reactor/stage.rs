@@ -60,12 +60,27 @@ pub(crate) struct Pending {
     pub(crate) request: Request,
     pub(crate) after_seq: u64,
     reply: Arc<(Mutex<Option<Result<Reply>>>, Condvar)>,
+    is_answered: bool,
 }
 
 impl Pending {
-    pub(crate) fn answer(self, reply: Result<Reply>) {
+    pub(crate) fn answer(mut self, reply: Result<Reply>) {
+        self.fill(reply);
+    }
+
+    fn fill(&mut self, reply: Result<Reply>) {
         *self.reply.0.lock().expect(LOCK) = Some(reply);
         self.reply.1.notify_all();
+        self.is_answered = true;
+    }
+}
+
+/// Whoever asked is answered even if the reactor panics with the request in its hands.
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.fill(Err(Error::Closed));
+        }
     }
 }
 
@@ -242,7 +257,7 @@ impl Shared {
         stage.closing = matches!(request, Request::Close);
         let reply = Arc::new((Mutex::new(None), Condvar::new()));
         let after_seq = if stage.is_empty() { stage.seq - 1 } else { stage.seq };
-        stage.requests.push_back(Pending { request, after_seq, reply: Arc::clone(&reply) });
+        stage.requests.push_back(Pending { request, after_seq, reply: Arc::clone(&reply), is_answered: false });
         stage.wake_at = None;
         drop(stage);
         (self.waker)();
