@@ -13,7 +13,7 @@
 //! | what is found behind it, in this segment or in a file without a valid header | verdict |
 //! |---|---|
 //! | a valid group header of this or a later epoch whose durable LSN >= x, or its clean-close marker | corruption: x was durable |
-//! | x is at or below the manifest's checkpoint | corruption, for the same reason |
+//! | x is at or below the manifest's checkpoint, or what the segment's header calls durable | corruption, for the same reason |
 //! | anything else | torn tail: the log ends here; nothing behind the hole is replayed |
 //!
 //! No group is ever submitted with a durable LSN >= x before x is durable, so a legal power cut cannot produce the first
@@ -129,6 +129,9 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, v
         pending_gap: None,
         known_gaps: &manifest.gaps,
     };
+    if chain.is_empty() {
+        walk.search_headless((0, 0), manifest.checkpoint_lsn.next())?;
+    }
     for (index, link) in chain.iter().enumerate() {
         walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
     }
@@ -399,9 +402,12 @@ impl Walk<'_> {
 
     /// The decision table of the module's page, at the end of the newest segment.
     fn decide_tail(&mut self, segment: &Segment, failure: FormatError) -> Result<()> {
-        let hole_lsn = self.out.next_lsn;
-        if hole_lsn <= self.checkpoint_lsn {
-            let what = format!("a group fails its checks ({failure}), and a table proves that it was durable");
+        // An entry that follows a gap has the LSN behind it; what the gap skipped was never there to be durable.
+        let gap = self.pending_gap.filter(|gap| gap.first == self.out.next_lsn);
+        let hole_lsn = gap.map_or(self.out.next_lsn, |gap| gap.last.next());
+        if hole_lsn <= self.out.durable_lsn {
+            let what =
+                format!("a group fails its checks ({failure}), and a table or header proves that it was durable");
             return Err(self.corrupt(segment, what));
         }
         let (bytes, prepared) = (segment.bytes, segment.header.segment_bytes);
@@ -412,7 +418,7 @@ impl Walk<'_> {
             );
         }
         let torn_end = self.search_behind(segment, hole_lsn, failure)?;
-        self.search_headless(segment, hole_lsn)?;
+        self.search_headless((segment.header.segment, self.run.epoch), hole_lsn)?;
         let header_here = self.place(segment, self.run.offset);
         let begun = read_header(&mut self.window, &header_here)?.is_ok_and(|header| self.is_ours(&header));
         self.out.tail = match torn_end {
@@ -466,7 +472,7 @@ impl Walk<'_> {
     }
 
     /// Looks into files without a valid header of ours: one of them may be where the log goes on.
-    fn search_headless(&mut self, segment: &Segment, hole_lsn: Lsn) -> Result<()> {
+    fn search_headless(&mut self, (segment, epoch): (u64, u64), hole_lsn: Lsn) -> Result<()> {
         for headless in &self.files.headless {
             let place = Place {
                 store: self.store,
@@ -478,7 +484,7 @@ impl Walk<'_> {
             };
             let mut epoch_max = self.out.epoch_max;
             let proven = search_headers(&mut self.window, &place, self.search_bytes, |header| {
-                let later = header.segment > segment.header.segment && header.epoch >= self.run.epoch;
+                let later = header.segment > segment && header.epoch >= epoch;
                 if later {
                     epoch_max = epoch_max.max(header.epoch);
                 }
