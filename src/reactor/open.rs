@@ -300,7 +300,7 @@ impl Opening<'_> {
             spares: files.spares.into_iter().collect(),
             number_max: files.number_max,
             written_by: written_by(&ops.info()),
-            epoch_has_groups: false,
+            epoch_has_groups: begun.active.is_some() && recovered.unproven.iter().any(Unproven::has_content),
             active: begun.active,
         };
         let gaps = merge_gaps(&manifest.gaps, &replay.gaps, wal.next_birth.gap);
