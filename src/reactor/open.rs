@@ -92,10 +92,15 @@ pub(crate) fn open(ops: &Rc<Ops>, vfs: Arc<dyn Vfs>, options: Options) -> Result
     check_tables(&*vfs, &manifest)?;
     let files = WalFiles::scan(&*vfs, manifest.store, manifest.first_segment)?;
     let recovered = read(&files, &manifest, options.memtable_bytes + 2 * GROUP_BUFFER_BYTES)?;
+    let last_timestamp_ns = match recovered.replay.last_timestamp_ns {
+        0 => last_table_timestamp(&*vfs, &manifest)?,
+        last => last,
+    };
+    // Nothing was changed so far, and nothing from here on finds damage.
     ops.block_on(manifest::tidy(ops, &found, manifest.generation))?;
     ops.block_on(tidy(ops, &*vfs, &files, &manifest))?;
     let next_table_id = next_table_id(&*vfs, &manifest)?;
-    let mut opening = Opening { ops, vfs, options, manifest, files, started_ns };
+    let mut opening = Opening { ops, vfs, options, manifest, files, last_timestamp_ns, started_ns };
     let (plan, next_lsn) = plan(&recovered);
     let begun = opening.begin_epoch(&recovered, plan, next_lsn)?;
     opening.into_core(recovered, begun, next_lsn, next_table_id)
@@ -194,6 +199,7 @@ struct Opening<'a> {
     options: Options,
     manifest: Manifest,
     files: WalFiles,
+    last_timestamp_ns: u64,
     started_ns: u64,
 }
 
@@ -281,12 +287,8 @@ impl Opening<'_> {
     }
 
     fn into_core(self, recovered: Recovered, begun: Begun, next_lsn: Lsn, next_table_id: u64) -> Result<Core> {
-        let Opening { ops, vfs, options, manifest, files, started_ns } = self;
+        let Opening { ops, vfs, options, manifest, files, last_timestamp_ns, started_ns } = self;
         let replay = &recovered.replay;
-        let last_timestamp_ns = match replay.last_timestamp_ns {
-            0 => last_table_timestamp(&*vfs, &manifest)?,
-            last => last,
-        };
         let start =
             Start { next_lsn, last_timestamp_ns, mode: options.flush_mode, batches_max: options.channel_capacity };
         let shared = Arc::new(Shared::new(&start, Arc::clone(&ops.env), ops.waker()));
