@@ -10,9 +10,10 @@
 //! A group that fails its checks before a recorded end, or a segment missing from the chain, is **corruption**. In the
 //! newest segment, where nothing records the end, a group that fails its checks, first LSN x:
 //!
-//! | what is found behind it, in this segment or in a file without a valid header | verdict |
+//! | what is found behind it | verdict |
 //! |---|---|
 //! | a valid group header of this or a later epoch whose durable LSN >= x, or its clean-close marker | corruption: x was durable |
+//! | a valid group header at or above x in a file without a valid header | corruption: such a header was durable before |
 //! | x is at or below the manifest's checkpoint, or what the segment's header calls durable | corruption, for the same reason |
 //! | anything else | torn tail: the log ends here; nothing behind the hole is replayed |
 //!
@@ -471,7 +472,8 @@ impl Walk<'_> {
         Ok(end)
     }
 
-    /// Looks into files without a valid header of ours: one of them may be where the log goes on.
+    /// Looks into files without a valid header of ours: one of them may be where the log goes on. A segment's header is
+    /// durable before its first group is written, but for the copies that recovery makes, which lie below the hole.
     fn search_headless(&mut self, (segment, epoch): (u64, u64), hole_lsn: Lsn) -> Result<()> {
         for headless in &self.files.headless {
             let place = Place {
@@ -488,7 +490,7 @@ impl Walk<'_> {
                 if later {
                     epoch_max = epoch_max.max(header.epoch);
                 }
-                later && header.durable_lsn >= hole_lsn
+                later && header.first_lsn.max(header.durable_lsn) >= hole_lsn
             })?;
             self.out.epoch_max = epoch_max;
             if proven {
