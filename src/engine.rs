@@ -234,7 +234,8 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     }
     backend.hold(lock.file());
     let info = backend.info();
-    tracing::info!("{} with {:?} syncs, direct I/O: {}", info.name, info.sync_method, info.direct);
+    let direct = if info.direct { "direct I/O" } else { "buffered I/O" };
+    tracing::info!("{}, {} syncs, {direct}", info.name, info.sync_method);
     let env: Arc<dyn Env> = Arc::new(RealEnv);
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
     let helper = Box::new(ThreadHelper::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);

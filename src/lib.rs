@@ -72,7 +72,9 @@ mod memtable;
 mod options;
 mod query;
 mod reactor;
+// The example drives only a part of what the tests use.
 #[cfg(any(test, feature = "sim"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
 mod sim;
 #[cfg(feature = "cli")]
 mod source;

@@ -29,6 +29,7 @@ pub(crate) mod portable;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) mod uring;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -100,6 +101,16 @@ pub enum SyncMethod {
     Linked,
     /// One write with RWF_DSYNC.
     Dsync,
+}
+
+impl fmt::Display for SyncMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SyncMethod::Auto => "auto",
+            SyncMethod::Linked => "linked",
+            SyncMethod::Dsync => "dsync",
+        })
+    }
 }
 
 /// What a backend is, for `stats` and the log.

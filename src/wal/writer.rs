@@ -3,9 +3,9 @@
 //! # What a sync covers
 //! `durable_lsn` and the count of entries at risk move by one rule alone. A sync covers the writes whose completion was
 //! seen before its chain was submitted, plus the write it is linked to:
-//! - a group with [`Durability::Own`] covers itself; it makes everything up to it durable only because groups are
+//! - a group with [`Durability::Own`](crate::io::Durability::Own) covers itself; it makes everything up to it durable only because groups are
 //!   released in order, each durable by itself;
-//! - a group with [`Durability::File`], and a data sync, are submitted only while no other write to the log is in flight,
+//! - a group with [`Durability::File`](crate::io::Durability::File), and a data sync, are submitted only while no other write to the log is in flight,
 //!   and cover all that is written.
 //!
 //! In normal mode at most [`AT_RISK_ENTRIES_MAX`] entries are confirmed ahead of durable, and at most

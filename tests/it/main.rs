@@ -1,4 +1,7 @@
-//! The integration tests: one binary, a module per subject.
+//! The program from outside: one binary, a module per subject.
+
+// These tests look at the real machine: its clock, its threads, its processes.
+#![allow(clippy::disallowed_methods)]
 
 #[cfg(feature = "cli")]
 mod config;
