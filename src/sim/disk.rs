@@ -71,6 +71,11 @@ impl SimDisk {
         self.state().off
     }
 
+    /// Whether the sync of a directory failed: nothing that happens to its names becomes durable before the next boot.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.state().media.names.is_stuck()
+    }
+
     /// From now on the disk holds so many bytes, whole blocks counted; a write that needs more fails with `StorageFull`,
     /// overwriting what is there does not. `None`: no limit. What readers saw of writes in flight is not undone.
     pub(crate) fn set_space_bytes(&self, space_bytes: Option<u64>) {

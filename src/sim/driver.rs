@@ -31,8 +31,10 @@ const FULL_DISK: Duration = Duration::from_secs(5);
 pub(crate) enum Stop {
     /// The power failed.
     PowerOff,
-    /// The engine refused to open, or latched.
+    /// The engine refused to open, or latched; or a reader failed.
     Failed(Error),
+    /// The engine or a reader reports damage.
+    Damaged(Error),
     /// The promise is broken.
     Broken(Violation),
 }
@@ -66,6 +68,12 @@ pub(crate) fn look(disk: &SimDisk, writer_alive: bool) -> Result<Option<Seen>, E
     }
     let stats = reader.stats()?;
     Ok(Some(Seen { entries, gaps: stats.gaps, clock_steps: stats.clock_steps }))
+}
+
+/// Whether the log opens, with nobody watching.
+pub(crate) fn try_open(disk: &SimDisk, options: &Options) -> Result<(), Error> {
+    let ops = Ops::new(disk.backend(), Arc::new(disk.env()), Box::new(Inline));
+    open(&ops, disk.vfs(), options.clone()).map(drop)
 }
 
 /// One life of a log on a machine, between its opening and its end.
@@ -121,7 +129,9 @@ impl<'a> Driver<'a> {
                 return outcome;
             }
             if matches!(action, Action::CloseAndOpen | Action::ExitAndOpen) {
-                driver = driver.reopen()?;
+                let reopened = driver.reopen()?;
+                let Some(reopened) = reopened else { break };
+                driver = reopened;
             }
         }
         disk.power_off();
@@ -201,7 +211,7 @@ impl<'a> Driver<'a> {
     }
 
     fn look(&mut self) -> Result<(), Stop> {
-        let seen = look(&self.disk, true).map_err(|cause| broken("a reader beside the writer fails", &cause))?;
+        let seen = look(&self.disk, true).map_err(failed)?;
         let seen = seen.ok_or_else(|| Violation("a reader finds no store beside the writer".to_owned()))?;
         Ok(self.oracle.check_beside_writer(&seen)?)
     }
@@ -212,13 +222,17 @@ impl<'a> Driver<'a> {
         ensure_all(self.tickets.is_empty(), "the log is closed before everything is confirmed")
     }
 
-    /// The process ends, what it has in flight completes, and another one opens the log.
-    fn reopen(self) -> Result<Driver<'a>, Stop> {
+    /// The process ends, what it has in flight completes, and another one opens the log; not where a directory is stuck,
+    /// for the names that a process makes there are lost with the next cut, whatever it does.
+    fn reopen(self) -> Result<Option<Driver<'a>>, Stop> {
         let Driver { disk, oracle, options, ops, core, .. } = self;
         drop((core, ops));
         disk.set_space_bytes(None);
+        if disk.is_stuck() {
+            return Ok(None);
+        }
         oracle.ended(End::Kill, disk.env().mono_ns());
-        Driver::open(&disk, &options, oracle)
+        Driver::open(&disk, &options, oracle).map(Some)
     }
 
     /// A turn of the engine, a look at what it confirms and answers, and a poll of at most `longest`.
@@ -320,13 +334,13 @@ fn ensure_all(holds: bool, what: &str) -> Result<(), Stop> {
     if holds { Ok(()) } else { Err(Violation(what.to_owned()).into()) }
 }
 
-fn broken(what: &str, cause: &Error) -> Stop {
-    Violation(format!("{what}: {cause}")).into()
+fn failed(cause: Error) -> Stop {
+    if matches!(cause, Error::Corrupt(_)) { Stop::Damaged(cause) } else { Stop::Failed(cause) }
 }
 
 /// Opens the log on a machine; what a reader found before, the log recovers, and a reader finds after.
 fn opened(disk: &SimDisk, options: &Options, oracle: &mut Oracle) -> Result<(Rc<Ops>, Core), Stop> {
-    let before = look(disk, false).map_err(|cause| broken("a reader of a log at rest fails", &cause))?;
+    let before = look(disk, false).map_err(failed)?;
     oracle.check_at_rest(before.as_ref())?;
     let ops = Ops::new(disk.backend(), Arc::new(disk.env()), Box::new(Inline));
     let core = open(&ops, disk.vfs(), options.clone());
@@ -337,12 +351,8 @@ fn opened(disk: &SimDisk, options: &Options, oracle: &mut Oracle) -> Result<(Rc<
         // What is in flight stays there when the backend is dropped.
         disk.power_off();
     }
-    let core = match core {
-        Ok(core) => core,
-        Err(cause @ Error::Corrupt(_)) => return Err(broken("opening reports corruption", &cause)),
-        Err(cause) => return Err(Stop::Failed(cause)),
-    };
-    let after = look(disk, true).map_err(|cause| broken("a reader of the recovered log fails", &cause))?;
+    let core = core.map_err(failed)?;
+    let after = look(disk, true).map_err(failed)?;
     let after = after.ok_or_else(|| Violation("a reader finds no store after opening".to_owned()))?;
     let before = before.unwrap_or_default().entries;
     ensure_all(

@@ -34,6 +34,7 @@
 //! Proof: `tests`, one test per rule.
 
 pub(crate) mod campaign;
+mod case;
 pub(crate) mod cut;
 pub(crate) mod disk;
 pub(crate) mod driver;
@@ -52,8 +53,7 @@ pub(crate) mod workload;
 
 pub(crate) use cut::CutChoice;
 pub(crate) use disk::SimDisk;
-pub(crate) use env::SimEnv;
 pub(crate) use fault::{Fault, FaultKind, OpClass};
-pub(crate) use image::{Grain, SECTOR_BYTES};
+pub(crate) use image::Grain;
 pub(crate) use names::NameCut;
 pub(crate) use rng::Rng;

@@ -269,6 +269,11 @@ impl Names {
         }
     }
 
+    /// Whether a directory is stuck.
+    pub(super) fn is_stuck(&self) -> bool {
+        !self.stuck.is_empty()
+    }
+
     fn make_durable(&mut self, at: usize) {
         let pending = self.pending.remove(at);
         let mut before = 0;

@@ -50,6 +50,10 @@ const KIB: u64 = 1 << 10;
 impl Plan {
     /// The first life of a store.
     pub(crate) fn first(rng: &mut Rng) -> Plan {
+        let mut apart = rng.fork(1);
+        if apart.chance(1, 12) {
+            return Plan::bulk(&mut apart);
+        }
         let options = Options {
             flush_mode: mode(rng),
             segment_bytes: [16, 32, 64, 64, 128][rng.below(5) as usize] * KIB,
@@ -63,11 +67,42 @@ impl Plan {
         Plan { options, actions: actions(rng, length) }
     }
 
+    /// Batches so large that two groups are in flight at once.
+    fn bulk(rng: &mut Rng) -> Plan {
+        let options = Options {
+            flush_mode: mode(rng),
+            segment_bytes: 2048 * KIB,
+            memtable_bytes: (1024 * KIB) as usize,
+            ..Options::default()
+        };
+        let mut actions = Vec::new();
+        for _ in 0..3 + rng.below(8) {
+            actions.push(match rng.below(6) {
+                0..4 => {
+                    let count = 10 + rng.below(50);
+                    let sizes = (0..count).map(|_| (4 * KIB + rng.below(14 * KIB)) as usize).collect();
+                    Action::Submit { producer: rng.below(2) as u8, sizes }
+                }
+                4 => Action::Submit { producer: 2, sizes: vec![100] },
+                _ => action(rng, 2, 0),
+            });
+            actions.push(Action::Turn(rng.below(4)));
+        }
+        Plan { options, actions }
+    }
+
     /// A later life of the store that was born with these options; shorter.
     pub(crate) fn later(&self, rng: &mut Rng) -> Plan {
         let options = Options { flush_mode: mode(rng), ..self.options.clone() };
         let length = rng.below(8);
         Plan { options, actions: actions(rng, length) }
+    }
+
+    /// Whether a batch may extend a segment.
+    pub(crate) fn has_large_batch(&self) -> bool {
+        let bytes = |sizes: &[usize]| sizes.iter().map(|size| (size + 64) as u64).sum::<u64>();
+        let large = |action: &Action| matches!(action, Action::Submit { sizes, .. } if bytes(sizes) > self.options.segment_bytes / 2);
+        self.actions.iter().any(large)
     }
 
     /// Opening, and nothing else.

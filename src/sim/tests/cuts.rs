@@ -1,6 +1,7 @@
 //! What a power cut and a kill leave of writes, and that a life that is over is over.
 
-use super::super::{Fault, FaultKind, OpClass, SECTOR_BYTES};
+use super::super::image::SECTOR_BYTES;
+use super::super::{Fault, FaultKind, OpClass};
 use super::*;
 use crate::io::Env;
 

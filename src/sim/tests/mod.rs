@@ -1,5 +1,6 @@
 //! One test per rule of the model. Each rule was taken out once to see its test fail.
 
+mod campaign;
 mod cuts;
 mod faults;
 mod names;

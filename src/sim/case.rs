@@ -1,0 +1,85 @@
+//! The ends of a workload that the campaign tries, each named by a line of text.
+//!
+//! | end | what happens | then |
+//! |---|---|---|
+//! | `cut n …` | the power fails at mutating operation `n` | a boot on what the choice lets survive |
+//! | `kill n s` | the process is killed there | a start on the same machine, cut later |
+//! | `fault … n` | the `n`-th of a class fails: error, short write, full disk; the log latches or goes on | a cut or a kill |
+//! | `full n b` | `b` blocks are left before action `n`, for five seconds | an end, and a start on the full disk |
+//! | `unreadable n …` | the power fails at `n`; the start after it meets a read error | an end, and a start without |
+//! | `rot s` | one bit of a log at rest is wrong | it is reported, or it does not matter |
+
+use std::fmt;
+
+use super::{CutChoice, FaultKind, Grain, NameCut, OpClass};
+
+/// How the first life of a workload ends. `Display` names it completely.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Case {
+    Cut { at: u64, choice: CutChoice },
+    Kill { at: u64, seed: u64 },
+    Fault { kind: FaultKind, class: OpClass, at: u64 },
+    Full { before: u64, blocks_left: u64 },
+    Unreadable { at: u64, class: OpClass, nth: u64 },
+    Rot { seed: u64 },
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Case::Cut { at, choice } => write!(f, "cut {at} {choice}"),
+            Case::Kill { at, seed } => write!(f, "kill {at} {seed}"),
+            Case::Fault { kind, class, at } => write!(f, "fault {kind:?} {class:?} {at}"),
+            Case::Full { before, blocks_left } => write!(f, "full {before} {blocks_left}"),
+            Case::Unreadable { at, class, nth } => write!(f, "unreadable {at} {class:?} {nth}"),
+            Case::Rot { seed } => write!(f, "rot {seed}"),
+        }
+    }
+}
+
+impl Case {
+    /// Reads what `Display` wrote.
+    pub(crate) fn parse(text: &str) -> Option<Case> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let number = |word: &str| word.parse::<u64>().ok();
+        Some(match words[..] {
+            ["cut", at, "drop-all"] => Case::Cut { at: number(at)?, choice: CutChoice::DropAll },
+            ["cut", at, "keep-all"] => Case::Cut { at: number(at)?, choice: CutChoice::KeepAll },
+            ["cut", at, how, grain, names, which] => {
+                let grain = [Grain::Sector, Grain::Block].into_iter().find(|one| format!("{one:?}") == grain)?;
+                let names = [NameCut::Ordered, NameCut::Any].into_iter().find(|one| format!("{one:?}") == names)?;
+                let which = number(which)?;
+                let choice = match how {
+                    "variant" => CutChoice::Variant { grain, names, index: which },
+                    "sampled" => CutChoice::Sampled { grain, names, seed: which },
+                    _ => return None,
+                };
+                Case::Cut { at: number(at)?, choice }
+            }
+            ["kill", at, seed] => Case::Kill { at: number(at)?, seed: number(seed)? },
+            ["fault", kind, class, at] => {
+                let (kind, class) = FAULTS
+                    .into_iter()
+                    .find(|(one, other)| format!("{one:?}") == kind && format!("{other:?}") == class)?;
+                Case::Fault { kind, class, at: number(at)? }
+            }
+            ["unreadable", at, class, nth] => {
+                let class = [OpClass::Read, OpClass::Lookup].into_iter().find(|one| format!("{one:?}") == class)?;
+                Case::Unreadable { at: number(at)?, class, nth: number(nth)? }
+            }
+            ["rot", seed] => Case::Rot { seed: number(seed)? },
+            ["full", before, blocks] => Case::Full { before: number(before)?, blocks_left: number(blocks)? },
+            _ => return None,
+        })
+    }
+}
+
+/// What is planted at the n-th operation of a class.
+pub(crate) const FAULTS: [(FaultKind, OpClass); 6] = [
+    (FaultKind::Eio, OpClass::Mutating),
+    (FaultKind::Eio, OpClass::Sync),
+    (FaultKind::Eio, OpClass::Write),
+    (FaultKind::ShortWrite, OpClass::Write),
+    (FaultKind::NoSpace, OpClass::Mutating),
+    (FaultKind::Eio, OpClass::SyncDir),
+];

@@ -1,0 +1,162 @@
+//! A bounded part of the campaign, and the oracle's own teeth. `examples/simulate.rs` runs as much of the campaign as
+//! there is time for.
+
+use std::rc::Rc;
+
+use super::super::campaign::{Depth, Report, run_case, run_seed};
+use super::super::case::Case;
+use super::super::oracle::{End, Found, Oracle, Seen, Violation};
+use crate::batch::LsnRange;
+use crate::format::{FlushMode, Gap, GapCause, Lsn};
+
+fn run(seeds: std::ops::Range<u64>, depth: &Depth) {
+    let mut report = Report::default();
+    seeds.for_each(|seed| report.add(run_seed(seed, depth)));
+    println!("{report}");
+    assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+    assert!(report.cases > report.seeds && report.ends > report.cases, "{report}");
+}
+
+#[test]
+fn the_promise_holds_whatever_the_end() {
+    run(0..150, &Depth { points: 4, cuts: 2, others: 1 });
+}
+
+#[test]
+fn the_promise_holds_at_every_operation_of_a_few_workloads() {
+    run(1000..1006, &Depth { points: u64::MAX, cuts: 2, others: 4 });
+}
+
+/// Cases that broke the promise once, each with its story in the commit that names it.
+const REGRESSIONS: [(u64, &str); 14] = [
+    (4, "kill 15 801"),
+    (6, "kill 5 595"),
+    (16, "cut 61 variant Sector Ordered 0"),
+    (2, "cut 31 sampled Block Ordered 811807"),
+    (42, "cut 39 sampled Sector Ordered 305985"),
+    (547, "kill 41 493"),
+    (65, "cut 55 variant Sector Any 0"),
+    (160, "cut 58 sampled Block Any 922665"),
+    (82, "kill 39 138"),
+    (31, "fault NoSpace Mutating 29"),
+    (617, "fault NoSpace Mutating 148"),
+    (6, "rot 400"),
+    (132, "rot 723"),
+    (172, "rot 132"),
+];
+
+#[test]
+fn what_broke_the_promise_once_does_so_no_more() {
+    for (seed, case) in REGRESSIONS {
+        let report = run_case(seed, case);
+        assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+    }
+}
+
+#[test]
+fn the_text_of_a_case_names_it() {
+    let texts = ["cut 3 drop-all", "cut 9 keep-all", "cut 1 variant Block Any 7", "unreadable 5 Lookup 2", "full 1 0"];
+    for text in texts.into_iter().chain(REGRESSIONS.map(|(_, text)| text)) {
+        assert_eq!(Case::parse(text).map(|case| case.to_string()).as_deref(), Some(text));
+    }
+    assert_eq!(Case::parse("cut 3 variant Block 7"), None);
+    assert_eq!(Case::parse("cut three drop-all"), None);
+}
+
+#[test]
+fn a_violation_comes_with_the_command_that_shows_it_again() {
+    let report = run_case(1, "cut 20 sampled Sector Ordered 5");
+    assert!(report.violations.is_empty() && report.trace.contains("= power off"));
+}
+
+/// A store with batches of the given lengths, and what a reader of all of it finds.
+fn told(batches: &[u64], mode: FlushMode) -> (Oracle, Seen) {
+    let mut oracle = Oracle::new();
+    oracle.opened(&Seen::default(), mode, Lsn(1)).expect("an empty store is an empty store");
+    let mut seen = Seen::default();
+    for (at_ns, &length) in (10..).zip(batches) {
+        let first = oracle.last_lsn() + 1;
+        let lsns = LsnRange { first: Lsn(first), last: Lsn(first + length - 1) };
+        let payloads: Vec<Rc<[u8]>> = (first..first + length).map(|lsn| lsn.to_le_bytes().into()).collect();
+        let found = (0..).zip(&payloads).map(|(index, payload)| Found {
+            lsn: first + index,
+            timestamp_ns: at_ns * 1000 + index,
+            payload: payload.to_vec(),
+        });
+        seen.entries.extend(found);
+        oracle.submitted(lsns, payloads, (0, at_ns), (at_ns * 1000, at_ns)).expect("the LSNs are due");
+        oracle.confirmed(lsns, mode, at_ns);
+    }
+    (oracle, seen)
+}
+
+fn opened(mut oracle: Oracle, end: End, seen: &Seen, next_lsn: u64) -> Result<Oracle, Violation> {
+    oracle.ended(end, 20);
+    oracle.opened(seen, FlushMode::Cautious, Lsn(next_lsn)).map(|()| oracle)
+}
+
+fn gap(first: u64) -> Vec<Gap> {
+    vec![Gap { first: Lsn(first), last: Lsn(first + 48), cause: GapCause::UncleanNormal }]
+}
+
+#[test]
+fn the_oracle_accepts_what_was_told_and_nothing_else() {
+    let (oracle, seen) = told(&[1, 2, 1], FlushMode::Cautious);
+    assert!(opened(oracle.clone(), End::Cut, &seen, 5).is_ok());
+    let broken = |how: fn(&mut Seen)| {
+        let mut other = seen.clone();
+        how(&mut other);
+        assert!(opened(oracle.clone(), End::Cut, &other, 5).is_err(), "{other:?}");
+    };
+    broken(|seen| drop(seen.entries.pop()));
+    broken(|seen| drop(seen.entries.remove(1)));
+    broken(|seen| seen.entries.swap(1, 2));
+    broken(|seen| seen.entries[1].payload[0] ^= 1);
+    broken(|seen| seen.entries[1].timestamp_ns += 1);
+    broken(|seen| seen.entries.push(Found { lsn: 5, timestamp_ns: 0, payload: Vec::new() }));
+    broken(|seen| seen.gaps = gap(5));
+    assert!(opened(oracle.clone(), End::Cut, &seen, 6).is_err(), "an LSN is skipped");
+    assert!(opened(oracle, End::Cut, &seen, 4).is_err(), "an LSN is given again");
+}
+
+#[test]
+fn the_oracle_lets_normal_mode_lose_49_entries_into_a_gap() {
+    let (oracle, mut seen) = told(&[1; 50], FlushMode::Normal);
+    seen.entries.truncate(1);
+    assert!(opened(oracle.clone(), End::Cut, &seen, 2).is_err(), "without a gap");
+    seen.gaps = gap(2);
+    assert!(opened(oracle.clone(), End::Kill, &seen, 51).is_err(), "a kill loses nothing");
+    let after = opened(oracle.clone(), End::Cut, &seen, 51).expect("49 confirmed entries are lost, into a gap");
+    assert!(
+        opened(after.clone(), End::Cut, &Seen { gaps: Vec::new(), ..seen.clone() }, 51).is_err(),
+        "it is forgotten"
+    );
+    assert!(opened(after, End::Cut, &seen, 51).is_ok());
+    let mut settled = oracle.clone();
+    settled.settled(2);
+    assert!(opened(settled, End::Cut, &seen, 51).is_err(), "one of them had been synced");
+    let mut late = oracle.clone();
+    late.ended(End::Cut, 2_000_000_000);
+    assert!(late.opened(&seen, FlushMode::Cautious, Lsn(51)).is_err(), "they had been confirmed for too long");
+    seen.entries.clear();
+    seen.gaps = gap(1);
+    assert!(opened(oracle, End::Cut, &seen, 50).is_err(), "50 are too many");
+}
+
+#[test]
+fn the_oracle_wants_batches_whole_and_their_checkpoints_in_step() {
+    let mut oracle = Oracle::new();
+    oracle.opened(&Seen::default(), FlushMode::Cautious, Lsn(1)).expect("an empty store is an empty store");
+    let payload: Rc<[u8]> = Rc::from(*b"till");
+    let found = |lsn, timestamp_ns| Found { lsn, timestamp_ns, payload: b"till".to_vec() };
+    let lsns = |first, last| LsnRange { first: Lsn(first), last: Lsn(last) };
+    oracle.submitted(lsns(1, 1), vec![payload.clone()], (7, 1), (10, 1)).expect("the LSN is due");
+    oracle.submitted(lsns(2, 3), vec![payload; 2], (7, 2), (20, 2)).expect("the LSNs are due");
+    let mut seen = Seen { entries: vec![found(1, 10), found(2, 20)], ..Seen::default() };
+    assert!(opened(oracle.clone(), End::Cut, &seen, 3).is_err(), "half a batch");
+    seen.entries.pop();
+    let after = opened(oracle, End::Cut, &seen, 2).expect("nothing was confirmed");
+    let checkpoint = |value: u64| [(vec![7], value.to_le_bytes().to_vec())].into();
+    assert!(after.check_checkpoints(&checkpoint(1)).is_ok());
+    assert!(after.check_checkpoints(&checkpoint(2)).is_err(), "of a batch that is lost");
+}
