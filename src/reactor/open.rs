@@ -269,11 +269,13 @@ impl Opening<'_> {
 
     /// A spare, or a released segment that nobody else has linked, with the number it gets.
     fn take_file(&mut self, newest: u64) -> (u64, Option<Reusable>) {
-        let is_own = |file: &Reusable| self.vfs.metadata(&file.path).is_ok_and(|metadata| metadata.links == 1);
-        let spare = match self.files.released.iter().position(is_own) {
-            _ if !self.files.spares.is_empty() => Some(self.files.spares.remove(0)),
-            Some(at) => Some(self.files.released.remove(at)),
-            None => None,
+        let is_fit = |file: &Reusable| {
+            let metadata = self.vfs.metadata(&file.path);
+            metadata.is_ok_and(|metadata| metadata.links == 1 && metadata.bytes >= file.bytes)
+        };
+        let spare = match self.files.spares.iter().position(is_fit) {
+            Some(at) => Some(self.files.spares.remove(at)),
+            None => self.files.released.iter().position(is_fit).map(|at| self.files.released.remove(at)),
         };
         let number = spare
             .as_ref()
@@ -406,7 +408,7 @@ fn live_segments(files: &WalFiles, recovered: &Recovered, active: Option<&Active
             segment: *segment,
             path: path.clone(),
             last_lsn: *last_lsn,
-            bytes: files.live[segment].bytes,
+            bytes: files.live[segment].header.segment_bytes,
         })
         .collect();
     if let Some(active) = active.filter(|active| live.last().is_none_or(|last| last.segment < active.segment)) {

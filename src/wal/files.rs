@@ -1,7 +1,8 @@
 //! Which files in `wal/` are what. The header decides, never the name.
 //!
 //! - **live**: an active header of this store, numbered at or above the manifest's first live segment.
-//! - **released**: an active header of this store with a smaller number; superseded by the manifest.
+//! - **released**: an active header of this store with a smaller number, superseded by the manifest; or a spare that is
+//!   shorter than its header says.
 //! - **spare**: a spare header of this store; prepared and never used.
 //! - **headless**: no valid header of this store. Unfinished, foreign, or damaged: never touched, but searched for proof
 //!   that the log goes on in it (see [`super::replay`]).
@@ -11,7 +12,7 @@ use std::io;
 
 use crate::error::{Error, Result};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
-use crate::format::{BLOCK_BYTES, FormatError, StoreId};
+use crate::format::{FormatError, StoreId};
 use crate::io::{ReadAt, Vfs};
 use crate::wal::DIR;
 
@@ -30,7 +31,7 @@ pub(crate) struct Headless {
     pub(crate) bytes: u64,
 }
 
-/// A file that may be used for a new segment.
+/// A file that may be used for a new segment, if it has (at least) this length.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Reusable {
     pub(crate) path: String,
@@ -98,14 +99,12 @@ impl WalFiles {
             }
         };
         self.number_max = self.number_max.max(header.segment);
-        let is_live = !header.spare && header.segment >= first_segment;
-        let is_whole = bytes >= header.segment_bytes && bytes.is_multiple_of(BLOCK_BYTES as u64);
-        if !is_live && !is_whole {
-            self.headless.push(Headless { path, file, bytes });
-        } else if header.spare {
-            self.spares.push(Reusable { path, bytes });
-        } else if header.segment < first_segment {
-            self.released.push(Reusable { path, bytes });
+        // What was written behind the prepared length may not be durable: it is never counted on.
+        let reusable = Reusable { path: path.clone(), bytes: header.segment_bytes };
+        if header.spare && bytes >= header.segment_bytes {
+            self.spares.push(reusable);
+        } else if header.spare || header.segment < first_segment {
+            self.released.push(reusable);
         } else {
             self.add_live(Segment { path, header, file, bytes })?;
         }
