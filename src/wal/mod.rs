@@ -3,11 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | [`files`] | which files in `wal/` are live segments, spares, or strangers |
+//! | [`chain`] | which segments make up the log, by the links in their headers |
 //! | [`reader`] | reads one run of groups after the other and checks each |
 //! | [`replay`] | follows the chain of segments and decides where the log ends |
 //! | [`writer`] | binds a staged group to its place and knows what is durable |
 //! | [`recovery`] | what a new life of the log does with what replay found |
 
+mod chain;
 pub(crate) mod files;
 pub(crate) mod reader;
 pub(crate) mod recovery;

@@ -32,6 +32,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
 use crate::format::segment::WrittenBy;
 use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, FormatError, Gap, Lsn, StoreId};
+use crate::wal::chain::chain;
 use crate::wal::files::{Segment, WalFiles};
 use crate::wal::reader::{Group, Place, Window, read_group, read_header, search_headers};
 
@@ -137,42 +138,6 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, v
         walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
     }
     damage.map_or(Ok(walk.out), Err)
-}
-
-/// One segment of the chain, with its end where a later header records it.
-struct Link {
-    segment: u64,
-    end: Option<LogEnd>,
-}
-
-/// The links that can be read, oldest first, and the damage that ends them where a segment is missing.
-fn chain(files: &WalFiles, manifest: &Manifest) -> (Vec<Link>, Option<Error>) {
-    let Some((&newest, _)) = files.live.last_key_value() else {
-        let path = super::path(manifest.first_segment);
-        let missing = || Error::corrupt(&path, 0, Some(manifest.checkpoint_lsn.next()), "the segment is missing");
-        return (Vec::new(), (manifest.checkpoint_lsn > Lsn::ZERO).then(missing));
-    };
-    let mut chain = vec![Link { segment: newest, end: None }];
-    let mut damage = None;
-    let mut segment = &files.live[&newest];
-    while segment.header.prev_end.segment >= manifest.first_segment {
-        let end = segment.header.prev_end;
-        let number = segment.header.segment;
-        if let Some(before) = files.live.get(&end.segment).filter(|_| end.segment < number) {
-            chain.push(Link { segment: end.segment, end: Some(end) });
-            segment = before;
-            continue;
-        }
-        // What lies behind the hole is out of reach; what lies before it is still good.
-        let what = format!("the segment is missing; segment {number} goes on behind it");
-        damage = Some(Error::corrupt(&super::path(end.segment), 0, None, what));
-        chain.clear();
-        let Some((&before, found)) = files.live.range(..end.segment.min(number)).next_back() else { break };
-        chain.push(Link { segment: before, end: None });
-        segment = found;
-    }
-    chain.reverse();
-    (chain, damage)
 }
 
 /// The run being read.
