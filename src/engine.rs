@@ -294,3 +294,11 @@ impl Drop for ThreadHelper {
         }
     }
 }
+
+/// A log, its tickets and a reader may be shared between threads.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Log>();
+    is_shared::<Ticket>();
+    is_shared::<crate::query::Reader>();
+};

@@ -1,6 +1,7 @@
 //! One test per rule of the model. Each rule was taken out once to see its test fail.
 
 mod campaign;
+mod conformance;
 mod cuts;
 mod faults;
 mod names;
