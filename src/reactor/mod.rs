@@ -35,6 +35,8 @@ pub(crate) mod segments;
 mod space;
 pub(crate) mod stage;
 pub(crate) mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
