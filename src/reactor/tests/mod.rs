@@ -10,6 +10,7 @@ mod recovery;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -25,6 +26,8 @@ use crate::reactor::stats::LogStats;
 use crate::sim::{CutChoice, SimDisk};
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Longest wait of one turn.
+const TICK: Duration = Duration::from_millis(100);
 /// Far more turns than any test needs: a log that gets there is waiting for something that never comes.
 const TURNS_MAX: u32 = 200_000;
 
@@ -73,7 +76,9 @@ impl Life {
         self.turns += 1;
         assert!(self.turns < TURNS_MAX, "the log makes no headway");
         self.core.turn().unwrap_or_else(|cause| panic!("the log must go on: {cause}"));
-        self.ops.poll(self.core.next_wait());
+        // Time passes even where nothing is left to wait for.
+        let wait = self.core.next_wait().map_or(TICK, |wait| wait.min(TICK));
+        self.ops.poll(Some(wait));
     }
 
     /// So many turns, or fewer if the power fails.

@@ -127,9 +127,16 @@ fn a_torn_first_group_behind_a_gap_is_a_torn_tail() {
         life.append_each(5, 100);
         let disk = life.lose_power();
         let mut life = Life::open(&disk, large(FlushMode::Cautious));
-        for _ in 0..2 {
+        for in_flight in 1..=2 {
             life.stage(1, 300 << 10);
-            life.core.turn().expect("the log goes on");
+            loop {
+                life.core.turn().expect("the log goes on");
+                if life.core.in_flight.len() == in_flight {
+                    break;
+                }
+                assert_eq!(in_flight, 1, "the second one goes out beside the first");
+                life.ops.poll(life.core.next_wait());
+            }
         }
         disk.power_off();
         for choice in disk.cut_variants(Grain::Block, NameCut::Ordered, 10) {
