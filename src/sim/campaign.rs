@@ -135,10 +135,13 @@ impl Attack {
         None
     }
 
-    /// The workload without any fault, twice: the same trace, everything confirmed, and closed.
+    /// The workload without any fault, twice: the same trace, everything confirmed, and closed; and once more with a slow
+    /// reader beside it all the time.
     fn whole(&mut self) -> Result<SimDisk, Violation> {
-        let first = self.undisturbed()?;
-        let second = self.undisturbed()?;
+        let (first, second) = (self.undisturbed()?, self.undisturbed()?);
+        let watched = self.plan.actions.iter().flat_map(|action| [action.clone(), Action::Watch]).collect();
+        let watched = Plan { actions: watched, ..self.plan.clone() };
+        self.life(&SimDisk::new(self.seed), &watched, &mut Oracle::new())?;
         if first.trace_hash() != second.trace_hash() {
             return Err(Violation("the same seed gives another trace".to_owned()));
         }

@@ -64,7 +64,7 @@ pub(crate) fn look(disk: &SimDisk, writer_alive: bool) -> Result<Option<Seen>, E
     };
     let mut entries = Vec::new();
     while let Some(entry) = scan.next_entry()? {
-        entries.push(Found { lsn: entry.lsn.0, timestamp_ns: entry.timestamp_ns, payload: entry.payload.to_vec() });
+        entries.push(Found::from(entry));
     }
     let stats = reader.stats()?;
     Ok(Some(Seen { entries, gaps: stats.gaps, clock_steps: stats.clock_steps }))
@@ -156,6 +156,7 @@ impl<'a> Driver<'a> {
             Action::SetMode { mode, wait } => self.ask(Request::SetMode(*mode), Asks::Mode(*mode), *wait),
             Action::Stats => self.ask(Request::Stats, Asks::Stats, true),
             Action::Look => self.look(),
+            Action::Watch => self.watch(),
             Action::Idle(time) => {
                 let until_ns = self.now_ns() + time.as_nanos() as u64;
                 self.wait_for(until_ns)
@@ -214,6 +215,20 @@ impl<'a> Driver<'a> {
         let seen = look(&self.disk, true).map_err(failed)?;
         let seen = seen.ok_or_else(|| Violation("a reader finds no store beside the writer".to_owned()))?;
         Ok(self.oracle.check_beside_writer(&seen)?)
+    }
+
+    /// A reader that takes its time, while the log goes on.
+    fn watch(&mut self) -> Result<(), Stop> {
+        let reader = Reader::of(self.disk.vfs(), true);
+        let mut scan = reader.scan(ScanRange::default()).map_err(failed)?;
+        let mut entries = Vec::new();
+        while let Some(entry) = scan.next_entry().map_err(failed)? {
+            entries.push(Found::from(entry));
+            if entries.len().is_multiple_of(4) {
+                self.step(None)?;
+            }
+        }
+        Ok(self.oracle.check_watched(&entries)?)
     }
 
     fn close(&mut self) -> Result<(), Stop> {

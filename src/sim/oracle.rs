@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use crate::batch::LsnRange;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
+use crate::query::EntryRef;
 use crate::reactor::clock::Stamper;
 
 /// What was found to be wrong, as a sentence.
@@ -43,6 +44,12 @@ pub(crate) struct Found {
     pub(crate) lsn: u64,
     pub(crate) timestamp_ns: u64,
     pub(crate) payload: Vec<u8>,
+}
+
+impl From<EntryRef<'_>> for Found {
+    fn from(entry: EntryRef<'_>) -> Found {
+        Found { lsn: entry.lsn.0, timestamp_ns: entry.timestamp_ns, payload: entry.payload.to_vec() }
+    }
 }
 
 /// All that a reader found.
@@ -196,15 +203,16 @@ impl Oracle {
         self.check_missing(seen).map(drop)
     }
 
-    /// A reader looked beside the writer: what it returns is durable.
+    /// A reader looked beside the writer.
     pub(crate) fn check_beside_writer(&mut self, seen: &Seen) -> Result<(), Violation> {
-        let last = self.check_entries(&seen.entries)?;
-        ensure!(
-            last >= self.recovered_lsn,
-            "a reader beside the writer ends at LSN {last}, recovery had found {}",
-            self.recovered_lsn
-        );
         ensure!(seen.gaps == self.gaps, "gaps were {:?} and are {:?}", self.gaps, seen.gaps);
+        self.check_watched(&seen.entries)
+    }
+
+    /// A reader went through the log beside the writer: what it returned is durable, and all that was recovered.
+    pub(crate) fn check_watched(&mut self, entries: &[Found]) -> Result<(), Violation> {
+        let (last, recovered) = (self.check_entries(entries)?, self.recovered_lsn);
+        ensure!(last >= recovered, "a reader beside the writer ends at LSN {last}, recovery had found {recovered}");
         self.settled(last);
         Ok(())
     }

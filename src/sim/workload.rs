@@ -24,6 +24,8 @@ pub(crate) enum Action {
     Stats,
     /// A reader looks at the store beside the writer.
     Look,
+    /// A reader goes through the store slowly, while the log goes on.
+    Watch,
     /// Nobody does anything for so long.
     Idle(Duration),
     /// The wall clock jumps by so many nanoseconds.

@@ -64,7 +64,7 @@ fn the_text_of_a_case_names_it() {
 }
 
 #[test]
-fn a_violation_comes_with_the_command_that_shows_it_again() {
+fn a_case_that_is_run_again_shows_what_happened_on_the_disk() {
     let report = run_case(1, "cut 20 sampled Sector Ordered 5");
     assert!(report.violations.is_empty() && report.trace.contains("= power off"));
 }
