@@ -88,7 +88,7 @@ pub(crate) fn checked_path(path: &str) -> io::Result<&str> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?} is not a path inside the store")))
 }
 
-/// Checks a read or write against its buffer before anything trusts `len`.
+/// Checks a write against its buffer before anything trusts `len`.
 pub(crate) fn check_span(offset: u64, len: usize, capacity: usize) -> io::Result<()> {
     let block = BLOCK_BYTES as u64;
     if len > capacity {
@@ -107,14 +107,7 @@ pub(crate) fn short_write(written: usize, len: usize) -> io::Error {
     io::Error::new(io::ErrorKind::WriteZero, format!("short write: {written} of {len} bytes"))
 }
 
-/// Whether a read that got `filled` bytes so far, and then came back short, has reached the end of the file. A read that
-/// stopped on a block boundary is simply continued (and gets 0 at the end); behind any other stop a direct read could
-/// not go on, so the length of the file decides.
-pub(crate) fn read_ended(file: &File, offset: u64, filled: usize) -> io::Result<bool> {
-    Ok(!filled.is_multiple_of(BLOCK_BYTES) && offset + filled as u64 >= file.metadata()?.len())
-}
-
-/// Reads until `buf` is full or the file ends.
+/// Reads through the page cache until `buf` is full or the file ends.
 pub(crate) fn read_full(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buf.len() {
@@ -123,9 +116,6 @@ pub(crate) fn read_full(file: &File, buf: &mut [u8], offset: u64) -> io::Result<
             Ok(bytes) => filled += bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
-        }
-        if filled < buf.len() && read_ended(file, offset, filled)? {
-            break;
         }
     }
     Ok(filled)

@@ -1,5 +1,5 @@
 //! The seam to the disk. Everything that changes the store goes through a [`Backend`], as operations with completions,
-//! from one thread; everything that reads it may also go through a [`Vfs`], from any thread, without a lock.
+//! from one thread; everything that reads it goes through a [`Vfs`], from any thread, without a lock.
 //!
 //! | backend | where | how |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 //!   is not one. Nothing is ever retried behind the caller's back, a sync least of all.
 //! - The buffer belongs to the operation until its completion hands it back. Dropping a backend waits for everything in
 //!   flight, so no buffer is freed that the kernel may still read.
-//! - Buffers, offsets and lengths of reads and writes are multiples of [`crate::format::BLOCK_BYTES`].
+//! - Buffers, offsets and lengths of writes are multiples of [`crate::format::BLOCK_BYTES`].
 //!
 //! Proof: `conformance` runs one suite over every backend.
 
@@ -59,16 +59,14 @@ pub(crate) enum Durability {
 /// One operation. See the module's contract.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// Creates a file that must not exist, mode 0600, for reading and writing. Yields a [`FileId`].
+    /// Creates a file that must not exist, mode 0600, for writing. Yields a [`FileId`].
     Create { path: String },
-    /// Opens an existing regular file for reading and writing. Yields a [`FileId`].
+    /// Opens an existing regular file for writing. Yields a [`FileId`].
     Open { path: String },
     /// Closes a file; operations in flight on it must have completed.
     Close { file: FileId },
     /// Writes `buf[..len]`.
     Write { file: FileId, offset: u64, buf: AlignedBuf, len: usize, durability: Durability },
-    /// Reads up to `len` bytes into `buf`; yields the number read, short only at the end of the file.
-    Read { file: FileId, offset: u64, buf: AlignedBuf, len: usize },
     /// Data sync: every write to the file whose completion was polled before, and its length.
     SyncData { file: FileId },
     /// Renames within the store; an existing target is replaced. Durable after [`Op::SyncDir`] of both directories.
@@ -85,9 +83,9 @@ pub(crate) enum Op {
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) id: OpId,
-    /// The [`FileId`] of `Create` and `Open`, the bytes of `Read`, else 0.
+    /// The [`FileId`] of `Create` and `Open`, else 0.
     pub(crate) outcome: io::Result<u64>,
-    /// The buffer of `Read` and `Write`.
+    /// The buffer of `Write`.
     pub(crate) buf: Option<AlignedBuf>,
 }
 

@@ -73,7 +73,7 @@ impl PortableBackend {
             Op::Unlink { path } => self.dir.unlink(&path).map(|()| 0),
             Op::MakeDir { path } => self.dir.make_dir(&path).map(|()| 0),
             Op::SyncDir { path } => self.dir.sync_dir(&path).map(|()| 0),
-            Op::Write { .. } | Op::Read { .. } => unreachable!("submit keeps the operations that carry a buffer"),
+            Op::Write { .. } => unreachable!("submit keeps the operation that carries a buffer"),
         }
     }
 }
@@ -100,12 +100,6 @@ impl Backend for PortableBackend {
                 let outcome = fs::check_span(offset, len, buf.len())
                     .and_then(|()| self.write(file, offset, &buf[..len], durability));
                 (outcome, Some(buf))
-            }
-            Op::Read { file, offset, mut buf, len } => {
-                let outcome = fs::check_span(offset, len, buf.len())
-                    .and_then(|()| self.files.get(file))
-                    .and_then(|file| fs::read_full(&file, &mut buf[..len], offset));
-                (outcome.map(|bytes| bytes as u64), Some(buf))
             }
             op => (self.perform(op), None),
         };

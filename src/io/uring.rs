@@ -56,7 +56,7 @@ use slab::Slab;
 
 use super::fs::{FileTable, StoreDir};
 use super::{AlignedBuf, Backend, BackendInfo, Completion, Op, OpId, SyncMethod, Waker};
-use flight::{Flight, Step};
+use flight::Flight;
 pub(crate) use probe::unavailable;
 use wake::WakeState;
 
@@ -244,11 +244,8 @@ impl UringBackend {
         if !self.flights[key].record(half, result) {
             return;
         }
-        let mut flight = self.flights.remove(key);
-        match flight.step() {
-            Step::Done(outcome) => self.finish(flight.id, outcome, flight.buf),
-            Step::ReadOn => self.backlog.push_front(flight),
-        }
+        let flight = self.flights.remove(key);
+        self.finish(flight.id, flight.outcome(), flight.buf);
     }
 
     /// The kernel refuses to be entered: nobody will ever learn how the operations in flight ended, and their memory

@@ -184,5 +184,5 @@ fn next_life(state: &State, media: Media, mono_ns: u64, how: &str) -> SimDisk {
     let env = SimEnv::new(state.env.wall_ns(), mono_ns, rng.fork(1));
     let mut trace = Trace::after(state.trace.hash());
     trace.line(format!("= {how}"));
-    SimDisk::running(State::boot(media, rng, env, trace, state.sync_method))
+    SimDisk::running(State::boot(media, rng, env, trace))
 }

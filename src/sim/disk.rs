@@ -87,11 +87,6 @@ impl SimDisk {
         self.state().media.space_used_bytes()
     }
 
-    /// What [`BackendInfo::sync_method`] says; the disk obeys the durability of each operation alone. Default: `Dsync`.
-    pub(crate) fn set_sync_method(&self, method: SyncMethod) {
-        self.state().sync_method = method;
-    }
-
     /// Mutating operations submitted in this life: the number of crash points a run has.
     pub(crate) fn ops_total(&self) -> u64 {
         self.ops(OpClass::Mutating)
@@ -236,7 +231,8 @@ impl Backend for SimBackend {
     }
 
     fn info(&self) -> BackendInfo {
-        BackendInfo { name: "simulated", sync_method: self.disk.state().sync_method, direct: true }
+        // The method is only a name here: the disk obeys the durability of each operation alone.
+        BackendInfo { name: "simulated", sync_method: SyncMethod::Dsync, direct: true }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum OpClass {
     Write,
     /// Data syncs: `SyncData` and durable writes.
     Sync,
-    /// Reads of file contents, by the backend or the reading side.
+    /// Reads of file contents; only the reading side has them.
     Read,
     /// Opening, listing and looking at files, by the backend or the reading side.
     Lookup,
@@ -56,7 +56,7 @@ pub(super) const CLASSES: usize = OpClass::SyncDir as usize + 1;
 pub(super) struct ClassSet(u16);
 
 impl ClassSet {
-    /// The reading side's reads and the backend's.
+    /// The reading side's reads.
     pub(super) const READ: ClassSet = ClassSet(1 << OpClass::Any as u16 | 1 << OpClass::Read as u16);
     /// The reading side's lookups and the backend's.
     pub(super) const LOOKUP: ClassSet = ClassSet(1 << OpClass::Any as u16 | 1 << OpClass::Lookup as u16);
@@ -66,7 +66,6 @@ impl ClassSet {
         let class = match op {
             Op::Close { .. } => return ClassSet(0),
             Op::Open { .. } => return ClassSet::LOOKUP,
-            Op::Read { .. } => return ClassSet::READ,
             Op::Create { .. } => OpClass::Create,
             Op::Write { .. } => OpClass::Write,
             Op::SyncData { .. } => OpClass::Sync,

@@ -18,8 +18,6 @@ use crate::io::{Durability, Op, OpId};
 pub(super) enum Fate {
     /// As the disk's state has it.
     Sound,
-    /// A read that succeeds with one wrong bit.
-    Flips,
     /// It fails; a durable write in its write.
     Fails(FaultKind),
     /// A durable write is written whole, and its sync fails.
@@ -121,8 +119,7 @@ impl Media {
         self.files.get_mut(&ino).expect("files live as long as a name or handle of theirs")
     }
 
-    /// Lets an operation take effect, as its fate has it. `Ok` holds the file that `Create` and `Open` yield. A read is
-    /// only checked: its bytes are up to the caller.
+    /// Lets an operation take effect, as its fate has it. `Ok` holds the file that `Create` and `Open` yield.
     pub(super) fn effect(&mut self, flight: &Flight, rng: &mut Rng) -> io::Result<Option<Ino>> {
         match flight.fate {
             Fate::Fails(kind) => {
@@ -134,15 +131,11 @@ impl Media {
                 self.sync(ino, flight, rng, false);
                 return Err(kind.error());
             }
-            Fate::Sound | Fate::Flips => {}
+            Fate::Sound => {}
         }
         match &flight.op {
             Op::Open { path } => return self.names.file(path).map(Some),
             Op::Close { .. } => {
-                flight.ino()?;
-            }
-            Op::Read { offset, len, buf, .. } => {
-                aligned(*offset, *len, buf.len())?;
                 flight.ino()?;
             }
             Op::Write { durability, .. } => {
@@ -189,7 +182,7 @@ impl Media {
                     drop(self.change_names(&flight.op));
                 }
             }
-            Op::Open { .. } | Op::Close { .. } | Op::Read { .. } => {}
+            Op::Open { .. } | Op::Close { .. } => {}
         }
     }
 

@@ -12,7 +12,7 @@ use super::names::Ino;
 use super::rng::Rng;
 use super::trace::Trace;
 use crate::format::BLOCK_BYTES;
-use crate::io::{Completion, DirEntry, Durability, Metadata, Op, OpId, SyncMethod};
+use crate::io::{Completion, DirEntry, Durability, Metadata, Op, OpId};
 
 /// Shortest and longest time that an operation adds to the clocks, in nanoseconds.
 const LATENCY_NS: (u64, u64) = (20_000, 400_000);
@@ -45,7 +45,6 @@ pub(super) struct State {
     backends: u64,
     /// No power: nothing takes effect any more, every completion is an error, nothing can be read.
     pub(super) off: bool,
-    pub(super) sync_method: SyncMethod,
 }
 
 impl State {
@@ -53,11 +52,11 @@ impl State {
     pub(super) fn new(seed: u64) -> State {
         let rng = Rng::new(seed);
         let env = SimEnv::new(WALL_NS_AT_START, 0, rng.fork(1));
-        State::boot(Media::new(), rng, env, Trace::after(0), SyncMethod::Dsync)
+        State::boot(Media::new(), rng, env, Trace::after(0))
     }
 
     /// A machine that starts with what `media` holds.
-    pub(super) fn boot(media: Media, rng: Rng, env: SimEnv, trace: Trace, sync_method: SyncMethod) -> State {
+    pub(super) fn boot(media: Media, rng: Rng, env: SimEnv, trace: Trace) -> State {
         State {
             media,
             flips: rng.fork(2),
@@ -72,7 +71,6 @@ impl State {
             next_handle: 1,
             backends: 0,
             off: false,
-            sync_method,
         }
     }
 
@@ -122,7 +120,6 @@ impl State {
         classes.count(&mut self.counters);
         let fate = match self.faults.strike(classes, &path) {
             None => Fate::Sound,
-            Some((_, FaultKind::FlipBit)) => Fate::Flips,
             Some((_, FaultKind::PowerOff)) => {
                 self.power_off();
                 Fate::Sound
@@ -183,10 +180,6 @@ impl State {
             Op::Rename { from, to } => (None, format!("{from} {to}"), format!("rename {from} {to}")),
             Op::Close { file } => of_file(file.0, "close"),
             Op::SyncData { file } => of_file(file.0, "sync"),
-            Op::Read { file, offset, len, .. } => {
-                let (handle, path, text) = of_file(file.0, "read");
-                (handle, path, format!("{text} {offset}+{len}"))
-            }
             Op::Write { file, offset, len, buf, durability } => {
                 let (handle, path, text) = of_file(file.0, "write");
                 let crc = crc32fast::hash(&buf[..(*len).min(buf.len())]);
@@ -225,22 +218,14 @@ impl State {
 
     fn complete(&mut self, flight: Flight) -> Completion {
         let effect = self.media.effect(&flight, &mut self.rng);
-        let Flight { backend, id, op, ino, fate, .. } = flight;
+        let Flight { backend, id, op, .. } = flight;
         let (outcome, buf) = match (effect, op) {
             (Ok(Some(ino)), Op::Create { path } | Op::Open { path }) => (Ok(self.open(backend, ino, path)), None),
             (Ok(_), Op::Close { file }) => {
                 self.close(file.0);
                 (Ok(0), None)
             }
-            (Ok(_), Op::Read { offset, mut buf, len, .. }) => {
-                let ino = ino.expect("the read was checked");
-                let read = self.media.file(ino).visible.read(&mut buf[..len], offset);
-                if fate == Fate::Flips {
-                    self.flip(&mut buf[..read]);
-                }
-                (Ok(read as u64), Some(buf))
-            }
-            (effect, Op::Write { buf, .. } | Op::Read { buf, .. }) => (effect.map(|_| 0), Some(buf)),
+            (effect, Op::Write { buf, .. }) => (effect.map(|_| 0), Some(buf)),
             (effect, _) => (effect.map(|_| 0), None),
         };
         self.trace.line(match &outcome {

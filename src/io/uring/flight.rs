@@ -26,7 +26,7 @@ pub(super) fn key_and_half(user_data: u64) -> Option<(usize, usize)> {
 
 pub(super) struct Flight {
     pub(super) id: OpId,
-    /// The buffer of a read or write.
+    /// The buffer of a write.
     pub(super) buf: Option<AlignedBuf>,
     /// The kernel took the write without the sync behind it.
     pub(super) split: bool,
@@ -41,19 +41,11 @@ pub(super) struct Flight {
 
 enum Work {
     Write { offset: u64, len: u32, durability: Durability },
-    Read { offset: u64, len: u32, filled: u32 },
     SyncData,
     SyncDir,
     // Not `CString`: its box claims to be the only way to its memory whenever it is moved, and the kernel has another.
     Rename { from: Rc<CStr>, to: Rc<CStr> },
     Unlink { path: Rc<CStr> },
-}
-
-/// What becomes of a flight whose completions are all in.
-pub(super) enum Step {
-    Done(io::Result<u64>),
-    /// A read stopped short of the end of the file: the rest is still to be read.
-    ReadOn,
 }
 
 impl Flight {
@@ -67,10 +59,6 @@ impl Flight {
         let (work, file, buf) = match op {
             Op::Write { file, offset, buf, len, durability } => match span(offset, len, &buf) {
                 Ok(len) => (Ok(Work::Write { offset, len, durability }), files.get(file).map(Some), Some(buf)),
-                Err(error) => return Err((error, Some(buf))),
-            },
-            Op::Read { file, offset, buf, len } => match span(offset, len, &buf) {
-                Ok(len) => (Ok(Work::Read { offset, len, filled: 0 }), files.get(file).map(Some), Some(buf)),
                 Err(error) => return Err((error, Some(buf))),
             },
             Op::SyncData { file } => (Ok(Work::SyncData), files.get(file).map(Some), None),
@@ -94,7 +82,7 @@ impl Flight {
     /// that the flight owns on the heap.
     pub(super) fn entries(&mut self, key: usize, dir: &StoreDir, method: SyncMethod) -> Vec<squeue::Entry> {
         let fd = Fd(self.file.as_deref().unwrap_or(dir.as_file()).as_raw_fd());
-        let buf = self.buf.as_mut().map_or(std::ptr::null_mut(), |buf| buf.as_mut_ptr());
+        let buf = self.buf.as_ref().map_or(std::ptr::null(), |buf| buf.as_ptr());
         let data_sync = || opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build();
         let mut entries = match &self.work {
             Work::Write { offset, len, durability } => {
@@ -106,11 +94,6 @@ impl Flight {
                     Durability::Own if dsync => vec![write],
                     Durability::Own | Durability::File => vec![write.flags(squeue::Flags::IO_LINK), data_sync()],
                 }
-            }
-            Work::Read { offset, len, filled } => {
-                // `filled` is below `len`, which is within the buffer.
-                let rest = buf.wrapping_add(*filled as usize);
-                vec![opcode::Read::new(fd, rest, len - filled).offset(offset + u64::from(*filled)).build()]
             }
             Work::SyncData => vec![data_sync()],
             Work::SyncDir => vec![opcode::Fsync::new(fd).build()],
@@ -134,26 +117,14 @@ impl Flight {
     }
 
     /// The verdict, once every completion is in.
-    pub(super) fn step(&mut self) -> Step {
+    pub(super) fn outcome(&self) -> io::Result<u64> {
         let [first, sync] = self.results;
         if first < 0 {
-            return Step::Done(Err(io::Error::from_raw_os_error(-first)));
+            return Err(io::Error::from_raw_os_error(-first));
         }
-        match &mut self.work {
-            Work::Write { len, .. } => Step::Done(write_outcome(first as u32, *len, sync, self.split)),
-            Work::Read { offset, len, filled } => {
-                *filled += first as u32;
-                let file = self.file.as_deref().expect("a read has a file");
-                if first == 0 || filled == len {
-                    return Step::Done(Ok(u64::from(*filled)));
-                }
-                match fs::read_ended(file, *offset, *filled as usize) {
-                    Ok(true) => Step::Done(Ok(u64::from(*filled))),
-                    Ok(false) => Step::ReadOn,
-                    Err(error) => Step::Done(Err(error)),
-                }
-            }
-            _ => Step::Done(Ok(0)),
+        match self.work {
+            Work::Write { len, .. } => write_outcome(first as u32, len, sync, self.split),
+            _ => Ok(0),
         }
     }
 }
@@ -194,35 +165,6 @@ mod tests {
         let sync = write_outcome(8192, 8192, -libc::EIO, false).expect_err("the sync failed");
         assert_eq!(sync.raw_os_error(), Some(libc::EIO));
         assert!(write_outcome(8192, 8192, 0, true).is_err(), "the sync may have run before the write");
-    }
-
-    #[test]
-    fn a_read_goes_on_until_it_is_full_or_the_file_ends() {
-        let file = tempfile::tempfile().expect("a temporary file");
-        file.set_len(3 * 4096 + 100).expect("it has a length");
-        let file = Rc::new(file);
-        let read = |results: &[i32]| {
-            let work = Work::Read { offset: 4096, len: 16384, filled: 0 };
-            let file = Some(Rc::clone(&file));
-            let mut flight = Flight { id: OpId(1), buf: None, split: false, work, file, pending: 0, results: [0; 2] };
-            let mut step = Step::ReadOn;
-            for &result in results {
-                assert!(matches!(step, Step::ReadOn), "it ended too early");
-                flight.results[0] = result;
-                step = flight.step();
-            }
-            match step {
-                Step::Done(outcome) => Some(outcome.expect("the results are good")),
-                Step::ReadOn => None,
-            }
-        };
-        assert_eq!(read(&[16384]), Some(16384));
-        assert_eq!(read(&[4096, 12288]), Some(16384));
-        assert_eq!(read(&[4096]), None, "short, and not at the end of the file");
-        assert_eq!(read(&[100]), None, "the same between two blocks; a direct read then fails, and is not silent");
-        assert_eq!(read(&[8192, 100]), Some(8292), "the end of the file");
-        assert_eq!(read(&[8192, 0]), Some(8192));
-        assert_eq!(read(&[0]), Some(0));
     }
 
     #[test]

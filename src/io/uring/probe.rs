@@ -35,6 +35,7 @@ pub(super) fn check(ring: &IoUring) -> io::Result<bool> {
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
     let supported = |codes: &[u8]| codes.iter().all(|&code| probe.is_supported(code));
+    // The read is the waker's; files are read through the page cache, past the ring.
     if !supported(&[opcode::Write::CODE, opcode::Read::CODE, opcode::Fsync::CODE]) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel lacks operations that it needs"));
     }

@@ -143,7 +143,7 @@ fn an_unfinished_write_may_be_seen_in_part() {
 }
 
 #[test]
-fn misaligned_operations_are_refused_as_direct_io_would() {
+fn misaligned_writes_are_refused_as_direct_io_would() {
     let disk = SimDisk::new(8);
     let mut hand = Hand::new(&disk);
     let file = hand.durable("a", b"0");
@@ -151,8 +151,6 @@ fn misaligned_operations_are_refused_as_direct_io_would() {
         let buf = AlignedBuf::zeroed(BLOCK_BYTES);
         let err = hand.run(Op::Write { file, offset, buf, len, durability: Durability::None }).unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::InvalidInput);
-        let buf = AlignedBuf::zeroed(BLOCK_BYTES);
-        assert!(hand.run(Op::Read { file, offset, buf, len }).is_err());
     }
     assert_eq!(disk.read_file("a"), Some(blocks(b"0")));
 }
