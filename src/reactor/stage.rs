@@ -416,6 +416,7 @@ impl Asked {
     }
 
     /// The reply, if it is there.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn try_take(&self) -> Option<Result<Reply>> {
         self.0.0.lock().expect(LOCK).take()
     }

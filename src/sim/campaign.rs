@@ -261,7 +261,9 @@ impl Attack {
             (Case::Full { before, blocks_left }, None) => {
                 let mut plan = with_end(&self.plan, Action::Await);
                 plan.actions.insert(before as usize, Action::FillDisk { blocks_left });
-                self.first_life(&SimDisk::new(self.seed), &plan, is_full)?
+                // Only a group that extends its segment needs room at once; everything else waits for it.
+                let may_fail = plan.has_large_batch();
+                self.first_life(&SimDisk::new(self.seed), &plan, |cause| may_fail && is_full(cause))?
             }
         };
         let next = match case {
