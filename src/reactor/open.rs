@@ -61,7 +61,7 @@ pub(crate) fn survey(vfs: &dyn Vfs) -> Result<Ground> {
     }
     for (dir, suffix) in [(DIR, ".wal"), (sstable::DIR, ".sst")] {
         if let Some(name) = list(vfs, dir)?.into_iter().find(|name| name.ends_with(suffix)) {
-            let what = "it is here, and the manifest is missing: `kifa recover` can rebuild it";
+            let what = "it is here, and the manifest is missing; put MANIFEST-* back from a copy of the store";
             return Err(Error::corrupt(&format!("{dir}/{name}"), 0, None, what));
         }
     }
