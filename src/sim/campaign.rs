@@ -4,7 +4,8 @@
 //! A [`Case`] is one end of one workload with everything that follows; its seed and its text name it completely, so that
 //! `cargo run --example simulate` can run exactly that again. The same case gives the same trace, byte for byte.
 //!
-//! The ends are those of [`super::case`]. After each come one to three lives, some cut while they recover, each ended by a cut or a kill, and two openings.
+//! The ends are those of [`super::case`]. After each come one to three lives, some cut while they recover, each ended by a
+//! cut or a kill, and two openings.
 //!
 //! Proof: `tests::campaign`; the faults planted in the engine to see it fail are listed there.
 

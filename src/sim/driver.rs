@@ -161,6 +161,12 @@ impl<'a> Driver<'a> {
                 let until_ns = self.now_ns() + time.as_nanos() as u64;
                 self.wait_for(until_ns)
             }
+            Action::Stall(time) => {
+                let ns = time.as_nanos() as u64;
+                self.disk.env().advance(ns);
+                self.oracle.stalled(ns);
+                Ok(())
+            }
             Action::StepClock(ns) => {
                 self.disk.env().step_wall_ns(*ns);
                 Ok(())

@@ -180,6 +180,15 @@ impl Oracle {
         self.known.range_mut(..=lsn).for_each(|(_, known)| known.trust = Trust::Durable);
     }
 
+    /// The machine was suspended for so long: nobody could have synced anything.
+    pub(crate) fn stalled(&mut self, ns: u64) {
+        for known in self.known.values_mut() {
+            if let Trust::Confirmed { at_ns } = &mut known.trust {
+                *at_ns += ns;
+            }
+        }
+    }
+
     /// Normal mode was asked for, or has ended for certain.
     pub(crate) fn set_may_gap(&mut self, may_gap: bool) {
         self.may_gap = may_gap;

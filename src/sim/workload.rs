@@ -28,6 +28,8 @@ pub(crate) enum Action {
     Watch,
     /// Nobody does anything for so long.
     Idle(Duration),
+    /// The machine is suspended for so long.
+    Stall(Duration),
     /// The wall clock jumps by so many nanoseconds.
     StepClock(i64),
     /// The disk is full to the last block or two; room comes back after five seconds.
@@ -52,7 +54,7 @@ const KIB: u64 = 1 << 10;
 impl Plan {
     /// The first life of a store.
     pub(crate) fn first(rng: &mut Rng) -> Plan {
-        let mut apart = rng.fork(1);
+        let (rng_at_birth, mut apart) = (rng.clone(), rng.fork(1));
         if apart.chance(1, 12) {
             return Plan::bulk(&mut apart);
         }
@@ -66,7 +68,12 @@ impl Plan {
             ..Options::default()
         };
         let length = 4 + rng.below(28);
-        Plan { options, actions: actions(rng, length) }
+        let mut actions = actions(rng, length);
+        let mut apart = rng_at_birth.fork(72);
+        if apart.chance(1, 4) {
+            suspend(&mut actions, &mut apart);
+        }
+        Plan { options, actions }
     }
 
     /// Batches so large that two groups are in flight at once.
@@ -148,6 +155,15 @@ fn action(rng: &mut Rng, producers: u8, scale: u64) -> Action {
         37 | 38 => Action::CloseAndOpen,
         _ => Action::ExitAndOpen,
     }
+}
+
+/// Suspends the machine somewhere, with a few entries that normal mode has confirmed and not synced.
+fn suspend(actions: &mut Vec<Action>, rng: &mut Rng) {
+    let at = rng.below(actions.len() as u64 + 1) as usize;
+    let submit = || Action::Submit { producer: 0, sizes: vec![40] };
+    let stall = Action::Stall(Duration::from_millis(900 + rng.below(1000)));
+    let story = [submit(), Action::Await, submit(), Action::Await, stall, Action::Turn(6)];
+    actions.splice(at..at, story);
 }
 
 fn submit(rng: &mut Rng, producers: u8, scale: u64) -> Action {
