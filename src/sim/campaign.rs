@@ -269,7 +269,11 @@ impl Attack {
         };
         let next = match case {
             Case::Cut { choice, .. } => self.end(&disk, &mut oracle, Ending::Cut(choice)),
-            Case::Kill { seed, .. } => self.end(&disk, &mut oracle, Ending::Kill(seed)),
+            Case::Kill { seed, .. } => {
+                let next = self.end(&disk, &mut oracle, Ending::Kill(seed));
+                let mut apart = self.rng(&case.to_string()).fork(1);
+                if apart.coin() { self.kill_again(next, &mut oracle, &mut apart)? } else { next }
+            }
             Case::Fault { .. } | Case::Rot { .. } => self.any_end(&disk, &mut oracle, &mut rng),
             Case::Unreadable { class, nth, .. } => {
                 let next = self.any_end(&disk, &mut oracle, &mut rng);
@@ -283,6 +287,17 @@ impl Attack {
             }
         };
         self.aftermath(next, oracle, rng)
+    }
+
+    /// A process that is killed while it recovers: what it wrote last is seen and volatile, like what it found.
+    fn kill_again(&mut self, disk: SimDisk, oracle: &mut Oracle, rng: &mut Rng) -> Result<SimDisk, Violation> {
+        disk.power_off_at(4 + rng.below(12));
+        self.life(&disk, &self.plan.idle(), oracle)?;
+        let next = self.end(&disk, oracle, Ending::Kill(rng.below(1000)));
+        let mut plan = self.plan.idle();
+        plan.actions = vec![Action::Submit { producer: 0, sizes: vec![10] }, Action::Await];
+        self.life(&next, &plan, oracle)?;
+        Ok(self.end(&next, oracle, Ending::Cut(CutChoice::DropAll)))
     }
 
     /// Recovery fits into the prepared segment that is kept for it.
