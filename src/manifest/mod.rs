@@ -12,6 +12,9 @@
 //!
 //! Proof: `tests`, and the crash campaign in `sim`.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
 use std::io;

@@ -7,6 +7,7 @@
 mod full_disk;
 mod normal_mode;
 mod recovery;
+mod rules;
 
 use std::rc::Rc;
 use std::sync::Arc;
