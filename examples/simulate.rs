@@ -30,21 +30,23 @@ fn main() -> ExitCode {
     if let Some(case) = case {
         let report = run_case(seeds.start, &case);
         println!("{}", report.trace);
-        return tell(&report);
+        report.violations.iter().for_each(|violation| println!("{violation}"));
+        return end(&report);
     }
     let mut report = Report::default();
     for seed in seeds {
-        report.add(run_seed(seed, &depth));
+        let found = run_seed(seed, &depth);
+        found.violations.iter().for_each(|violation| println!("{violation}"));
+        report.add(found);
         if report.seeds.is_multiple_of(100) {
             println!("{report}");
         }
     }
-    tell(&report)
+    println!("{report}");
+    end(&report)
 }
 
-fn tell(report: &Report) -> ExitCode {
-    report.violations.iter().for_each(|violation| println!("{violation}"));
-    println!("{report}");
+fn end(report: &Report) -> ExitCode {
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
