@@ -27,6 +27,10 @@ impl Batch {
     /// Most bytes a batch may take, each entry counted with 36 bytes of overhead.
     pub const BYTES_MAX: usize = ENTRY_PAYLOAD_BYTES_MAX + 65_536;
 
+    /// Most bytes its checkpoints may take: a group has room for them, a clock step and the start of an epoch.
+    #[cfg(any(test, feature = "sim", feature = "cli"))]
+    pub(crate) const RECORDS_BYTES_MAX: usize = 60 << 10;
+
     /// An empty batch.
     pub fn new() -> Batch {
         Batch::default()
@@ -38,6 +42,11 @@ impl Batch {
     /// [`Error::TooLarge`] if its payload is over 1 MiB, or the batch would be larger than [`Batch::BYTES_MAX`]; the
     /// batch stays as it was.
     pub fn push(&mut self, payload: &[u8]) -> Result<()> {
+        self.push_from(0, payload)
+    }
+
+    /// As [`Batch::push`], of a source that has a number.
+    pub(crate) fn push_from(&mut self, source: u16, payload: &[u8]) -> Result<()> {
         if payload.len() > ENTRY_PAYLOAD_BYTES_MAX {
             return Err(Error::TooLarge { bytes: payload.len(), max: ENTRY_PAYLOAD_BYTES_MAX });
         }
@@ -46,7 +55,7 @@ impl Batch {
         if end > Batch::BYTES_MAX {
             return Err(Error::TooLarge { bytes: end, max: Batch::BYTES_MAX });
         }
-        let entry = Entry { lsn: Lsn::ZERO, timestamp_ns: 0, source: 0, payload };
+        let entry = Entry { lsn: Lsn::ZERO, timestamp_ns: 0, source, payload };
         self.bytes.resize(end, 0);
         entry::stage(&mut self.bytes[at..], &entry, crc32(&[payload]));
         self.count += 1;
@@ -100,10 +109,27 @@ impl Batch {
         }
     }
 
-    /// Adds a checkpoint: its key's value becomes durable together with the entries.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn checkpoint(&mut self, key: &[u8], value: &[u8]) {
-        self.records.push(Record::Checkpoint { key: key.to_vec(), value: value.to_vec() });
+    /// Adds a checkpoint: its key's value becomes durable together with the entries. An empty value removes the key.
+    /// Within a batch the last value of a key counts.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the batch's checkpoints would take more than [`Batch::RECORDS_BYTES_MAX`]; the batch stays
+    /// as it was.
+    #[cfg(any(test, feature = "sim", feature = "cli"))]
+    pub(crate) fn checkpoint(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let record = Record::Checkpoint { key: key.to_vec(), value: value.to_vec() };
+        let same = |held: &Record| matches!(held, Record::Checkpoint { key: held, .. } if held == key);
+        let at = self.records.iter().position(same).unwrap_or(self.records.len());
+        let others = self.records.iter().enumerate().filter(|&(index, _)| index != at);
+        let bytes = record.encoded_bytes() + others.map(|(_, held)| held.encoded_bytes()).sum::<usize>();
+        if bytes > Batch::RECORDS_BYTES_MAX {
+            return Err(Error::TooLarge { bytes, max: Batch::RECORDS_BYTES_MAX });
+        }
+        match self.records.get_mut(at) {
+            Some(held) => *held = record,
+            None => self.records.push(record),
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 //! Proof: the tests below, and `tests/it/config.rs` through the program.
 
 pub(crate) mod keys;
+pub(crate) mod sources;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -20,6 +21,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::options::Options;
 use keys::{KEYS, Key, Rule, Value, edit_distance, nearest};
+use sources::Sources;
 
 /// Environment variables that are not settings of the table.
 const OTHER_VARIABLES: [&str; 2] = ["KIFA_DATA_DIR", "KIFA_LOG"];
@@ -74,7 +76,7 @@ pub(crate) type FlagValue = (&'static str, String);
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) options: Options,
-    pub(crate) stdin: bool,
+    pub(crate) sources: Sources,
     /// Value and origin of each of [`KEYS`].
     values: Vec<(Value, Origin)>,
     /// Variables that look like ours and are not.
@@ -92,7 +94,13 @@ pub(crate) fn data_dir(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsStr
 impl Config {
     pub(crate) fn new(data_dir: PathBuf) -> Config {
         let values = KEYS.iter().map(|key| (key.default, Origin::Default)).collect();
-        Config { data_dir, options: Options::default(), stdin: false, values, unknown_variables: Vec::new() }
+        Config {
+            data_dir,
+            options: Options::default(),
+            sources: Sources::default(),
+            values,
+            unknown_variables: Vec::new(),
+        }
     }
 
     /// Puts all layers together. `file` is the one named by `-c`; without it, `kifa.toml` in the data directory is read
@@ -112,7 +120,7 @@ impl Config {
             config.set(at, key, parse_text(key, &text), origin)?;
         }
         config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
-        if !config.stdin {
+        if config.sources.is_empty() {
             let message =
                 "there is nothing to read from: add --stdin (or KIFA_STDIN=true, or stdin = true under [sources])";
             return Err(ConfigError::usage(message));

@@ -14,6 +14,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::batch::{Batch, LsnRange};
 use crate::error::{Error, Result};
+use crate::format::facts::Checkpoints;
 use crate::format::{FlushMode, Lsn};
 use crate::io::fs::{RealEnv, RealVfs, create_store_dir, open_backend};
 use crate::io::lock::StoreLock;
@@ -23,6 +24,8 @@ use crate::reactor::open::{Ground, open, survey};
 use crate::reactor::ops::{Helper, Ops};
 use crate::reactor::stage::{Reply, Request, Shared};
 use crate::reactor::stats::LogStats;
+#[cfg(feature = "cli")]
+use crate::reactor::watch::Watch;
 use crate::reactor::{Core, run};
 
 /// How long an opener waits for a lock that a killed process's last requests may still hold.
@@ -34,6 +37,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 pub struct Log {
     shared: Arc<Shared>,
     dir: PathBuf,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "sources read it"))]
+    recovered: Checkpoints,
     reactor: Option<JoinHandle<()>>,
 }
 
@@ -53,7 +58,7 @@ impl Log {
             thread::Builder::new().name("kifa-reactor".to_owned()).spawn(move || reactor(&at, options, &opened));
         let reactor = reactor.map_err(|cause| Error::io("start a thread for", &dir, cause))?;
         match outcome.recv() {
-            Ok(Ok(shared)) => Ok(Log { shared, dir, reactor: Some(reactor) }),
+            Ok(Ok((shared, recovered))) => Ok(Log { shared, dir, recovered, reactor: Some(reactor) }),
             Ok(Err(cause)) => {
                 join(reactor);
                 Err(cause)
@@ -82,8 +87,41 @@ impl Log {
         if batch.is_empty() {
             return Err(Error::InvalidOption("a batch must hold an entry".to_owned()));
         }
-        let (seq, lsns) = self.shared.submit(batch, true)?.expect("it waited for room");
-        Ok(Ticket { shared: Arc::clone(&self.shared), seq, lsns })
+        Ok(self.hand_over(batch, true)?.expect("it waited for room"))
+    }
+
+    /// As [`Log::submit`], also of a batch that holds checkpoints alone; `None` where `wait` is off and there is no room.
+    pub(crate) fn hand_over(&self, batch: &Batch, wait: bool) -> Result<Option<Ticket>> {
+        let staged = self.shared.submit(batch, wait)?;
+        Ok(staged.map(|(seq, lsns)| Ticket { shared: Arc::clone(&self.shared), seq, lsns }))
+    }
+
+    /// Checkpoints as of the last entry when the log was opened: all of them durable.
+    #[cfg(feature = "cli")]
+    pub(crate) fn recovered_checkpoints(&self) -> &Checkpoints {
+        &self.recovered
+    }
+
+    /// The largest LSN that is durable. In cautious and emergency mode it has reached an entry before that is confirmed.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.shared.durable_lsn()
+    }
+
+    /// The largest LSN that is confirmed.
+    pub fn confirmed_lsn(&self) -> Lsn {
+        self.shared.confirmed_lsn()
+    }
+
+    /// Why the log has stopped, if it has: a write or a sync that failed. Nothing is accepted any more; what was confirmed is
+    /// safe, and the next [`Log::open`] recovers.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure()
+    }
+
+    /// Registers a waker for a thread that waits for something else, too; see [`Watch`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn watch(&self, waker: crate::io::Waker) -> Watch {
+        self.shared.watch(waker)
     }
 
     /// Returns when everything submitted before is durable, in every flush mode.
@@ -176,7 +214,7 @@ impl fmt::Debug for Ticket {
 }
 
 /// The reactor thread, from the lock to its release. The lock outlives the backend, and so every request in flight.
-fn reactor(dir: &Path, options: Options, opened: &mpsc::SyncSender<Result<Arc<Shared>>>) {
+fn reactor(dir: &Path, options: Options, opened: &mpsc::SyncSender<Result<(Arc<Shared>, Checkpoints)>>) {
     let lock = match lock(dir) {
         Ok(lock) => lock,
         Err(cause) => {
@@ -188,7 +226,7 @@ fn reactor(dir: &Path, options: Options, opened: &mpsc::SyncSender<Result<Arc<Sh
     match outcome {
         Ok(core) => {
             let poison = Poison(Arc::clone(core.shared()));
-            let _ = opened.send(Ok(Arc::clone(core.shared())));
+            let _ = opened.send(Ok((Arc::clone(core.shared()), core.checkpoints().clone())));
             run(core);
             std::mem::forget(poison);
         }

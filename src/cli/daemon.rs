@@ -9,8 +9,7 @@ use super::exit::{Exit, Failure};
 use super::{logging, variable};
 use crate::config::{Config, ConfigError, data_dir};
 use crate::daemon::signals::Signal;
-use crate::daemon::{self, Outcome};
-use crate::source::stdin::End;
+use crate::daemon::{self, End, Outcome};
 
 pub(crate) fn run(args: DaemonArgs) -> Result<Exit, Failure> {
     let config = load(&args)
@@ -73,10 +72,10 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
-    use crate::source::Totals;
+    use crate::source::counters::Totals;
 
     fn outcome(end: crate::error::Result<End>, unconfirmed: u64, refused: u64) -> Outcome {
-        Outcome { end, totals: Totals { stored: 5, unconfirmed, refused } }
+        Outcome { end, totals: Totals { stored: 5, unconfirmed, refused, dropped: 0 } }
     }
 
     #[test]

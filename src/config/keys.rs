@@ -191,7 +191,7 @@ pub(crate) const KEYS: [Key; 12] = [
         flag: Some("--stdin"),
         rule: Rule::Switch,
         default: Value::Switch(false),
-        apply: |config, value| config.stdin = value.switch(),
+        apply: |config, value| config.sources.stdin = value.switch().then(Default::default),
     },
     not_yet("files", "KIFA_FILES"),
     not_yet("tcp", "KIFA_TCP"),
@@ -259,7 +259,7 @@ mod tests {
             (key.apply)(&mut config, key.default);
         }
         assert_eq!(config.options, Options::default());
-        assert!(!config.stdin);
+        assert!(config.sources.is_empty());
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
             for value in other {
                 let mut config = Config::new("d".into());
                 (key.apply)(&mut config, value);
-                let is_default = config.options == Options::default() && !config.stdin;
+                let is_default = config.options == Options::default() && config.sources.is_empty();
                 assert_eq!(is_default, value == key.default, "{key} = {value}");
             }
         }

@@ -144,7 +144,7 @@ fn a_named_file_must_be_there_and_a_source_must_be_on() {
     let error = Config::load(dir.path().to_owned(), None, &[], Vec::new()).unwrap_err();
     assert!(error.is_usage && error.message.contains("--stdin"), "{error:?}");
     let config = Config::load(dir.path().join("absent"), None, &pairs(&[("KIFA_STDIN", "yes")]), Vec::new());
-    assert!(config.unwrap().stdin);
+    assert!(config.unwrap().sources.stdin.is_some());
 }
 
 #[test]

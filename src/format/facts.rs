@@ -22,6 +22,14 @@ const CLOCK_STEP_BYTES: usize = 24;
 /// Positions of sources by key; both are opaque bytes.
 pub(crate) type Checkpoints = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// Gives a key its new value; an empty one removes the key.
+pub(crate) fn apply(checkpoints: &mut Checkpoints, key: Vec<u8>, value: Vec<u8>) {
+    match value.is_empty() {
+        true => drop(checkpoints.remove(&key)),
+        false => drop(checkpoints.insert(key, value)),
+    }
+}
+
 /// How many items of each kind follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Counts {

@@ -11,7 +11,7 @@
 //! | kind | body |
 //! |---|---|
 //! | epoch start | the [`LogEnd`] of the log before it (32 bytes), epoch it replaces (8, at most [`NUMBER_MAX`](super::NUMBER_MAX)) |
-//! | checkpoint | key length (2), key, value: an opaque pair, at most [`CHECKPOINT_KEY_BYTES_MAX`] and [`CHECKPOINT_VALUE_BYTES_MAX`] long; the last value of a key counts |
+//! | checkpoint | key length (2), key, value: an opaque pair, at most [`CHECKPOINT_KEY_BYTES_MAX`] and [`CHECKPOINT_VALUE_BYTES_MAX`] long; the last value of a key counts, an empty one removes the key |
 //! | clock step | LSN (8, 1 to [`NUMBER_MAX`](super::NUMBER_MAX)), from (8), to (8), both nanoseconds since the Unix epoch |
 //!
 //! | offset in [`LogEnd`] | size | field | rule |

@@ -4,7 +4,7 @@
 //!   everything that arrives becomes the next group.
 //! - Cautious and emergency: every group carries its own sync.
 //! - Normal: a group goes without a sync as long as at most 49 entries (and 1 MiB) are then at risk, and a durable group
-//!   of this epoch says `normal`. Otherwise it carries a sync that covers the file, for which it waits until no other
+//!   of this epoch says `normal`. A group of records alone is an operator's decision and always carries one. Otherwise it carries a sync that covers the file, for which it waits until no other
 //!   write to the log is in flight.
 
 use crate::format::FlushMode;
@@ -37,6 +37,7 @@ pub(crate) fn decide(view: &View) -> Option<Durability> {
         return Some(Durability::Own);
     }
     let may_risk = view.normal_declared
+        && view.open_entries > 0
         && view.at_risk_entries + view.open_entries <= AT_RISK_ENTRIES_MAX
         && view.at_risk_bytes + view.open_bytes as u64 <= AT_RISK_BYTES_MAX;
     match may_risk {
@@ -84,6 +85,11 @@ mod tests {
         assert_eq!(decide(&View { open_entries: 49, ..normal }), Some(Durability::None));
         assert_eq!(decide(&View { open_entries: 50, ..normal }), Some(Durability::File));
         assert_eq!(decide(&View { at_risk_bytes: AT_RISK_BYTES_MAX, ..normal }), Some(Durability::File));
+    }
+
+    #[test]
+    fn records_alone_are_synced_in_normal_mode_too() {
+        assert_eq!(decide(&View { open_entries: 0, ..view(FlushMode::Normal) }), Some(Durability::File));
     }
 
     #[test]

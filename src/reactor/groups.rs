@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::error::{Error, Result};
+use crate::format::facts;
 use crate::format::group::HEADER_BYTES;
 use crate::format::record::Record;
 use crate::format::{FlushMode, Lsn};
@@ -161,6 +162,7 @@ impl Core {
             group.mode == FlushMode::Normal || books.durable_lsn == books.released_lsn,
             "confirmed implies durable"
         );
+        self.publish();
         self.shared.release(group.seq, group.batches);
         self.released_seq = group.seq;
         self.counters.groups += 1;
@@ -171,7 +173,7 @@ impl Core {
         self.memtable.push_entries(entries, u64::from(group.entry_count), group.first_lsn, last_lsn);
         for record in group.records {
             match record {
-                Record::Checkpoint { key, value } => drop(self.checkpoints.insert(key, value)),
+                Record::Checkpoint { key, value } => facts::apply(&mut self.checkpoints, key, value),
                 Record::ClockStep(step) => self.clock_steps.push(step),
                 Record::EpochStart { .. } => {}
             }

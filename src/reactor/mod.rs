@@ -14,6 +14,7 @@
 //! | `space` | waiting for a full disk |
 //! | `open` | recovery, up to the first turn |
 //! | `ops` | operations as futures |
+//! | `watch` | who is woken when the log has moved |
 //!
 //! Invariants:
 //! - Groups are released in LSN order; a failure of one fails everything behind it.
@@ -37,6 +38,7 @@ pub(crate) mod stage;
 pub(crate) mod stats;
 #[cfg(test)]
 mod tests;
+pub(crate) mod watch;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -147,7 +149,6 @@ impl Core {
     }
 
     /// Positions of sources, as of the last released group.
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn checkpoints(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
         &self.checkpoints
     }
@@ -161,7 +162,14 @@ impl Core {
         self.schedule();
         self.poll_exclusive()?;
         self.start_maintenance();
-        self.poll_maintenance()
+        self.poll_maintenance()?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Tells how far the log has come. Called before a group is released: whoever is told "confirmed" finds it durable.
+    fn publish(&self) {
+        self.shared.publish(self.wal.books.released_lsn, self.wal.books.durable_lsn);
     }
 
     /// Latches the log: everybody is told.

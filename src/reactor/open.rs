@@ -333,6 +333,7 @@ impl Opening<'_> {
             wal,
         };
         core.limit_next_group(core.wal.active.as_ref().map_or(u64::MAX, Active::bytes_left));
+        core.publish();
         Ok(core)
     }
 }

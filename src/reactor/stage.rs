@@ -27,6 +27,9 @@ use crate::format::{BLOCK_BYTES, FlushMode, Lsn};
 use crate::io::{AlignedBuf, Env, Waker};
 use crate::reactor::clock::Stamper;
 use crate::reactor::stats::LogStats;
+#[cfg(feature = "cli")]
+use crate::reactor::watch::Watch;
+use crate::reactor::watch::Watches;
 
 /// Room for the records of one group, beyond the largest batch.
 const RECORDS_BYTES_MAX: usize = 64 << 10;
@@ -128,6 +131,10 @@ pub(crate) struct Shared {
     release_lock: Mutex<()>,
     release_wakes: [Condvar; 4],
     failure: OnceLock<Arc<Error>>,
+    /// Largest LSN confirmed, and durable.
+    confirmed_lsn: AtomicU64,
+    durable_lsn: AtomicU64,
+    watches: Arc<Watches>,
     /// The flush mode in force.
     mode: AtomicU8,
     batches_max: usize,
@@ -171,6 +178,9 @@ impl Shared {
             release_lock: Mutex::new(()),
             release_wakes: Default::default(),
             failure: OnceLock::new(),
+            confirmed_lsn: AtomicU64::new(0),
+            durable_lsn: AtomicU64::new(0),
+            watches: Arc::default(),
             mode: AtomicU8::new(start.mode as u8),
             batches_max: start.batches_max,
             env,
@@ -193,12 +203,33 @@ impl Shared {
         FlushMode::from_u8(self.mode.load(Ordering::Acquire)).expect("only modes are stored")
     }
 
+    /// Largest LSN that is durable. In cautious mode, at least every LSN whose confirmation has been seen.
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        Lsn(self.durable_lsn.load(Ordering::Acquire))
+    }
+
+    /// Largest LSN that is confirmed.
+    pub(crate) fn confirmed_lsn(&self) -> Lsn {
+        Lsn(self.confirmed_lsn.load(Ordering::Acquire))
+    }
+
+    /// Why the log has stopped, if it has.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failed().err()
+    }
+
+    /// Registers a watch; see [`Watch`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn watch(&self, waker: Waker) -> Watch {
+        Watch::new(&self.watches, waker)
+    }
+
     // The producers' side.
 
     /// Stages a batch and returns the sequence number of its group and its LSNs. Waits while there is no room, unless
     /// `wait` is off: then `None`.
     pub(crate) fn submit(&self, batch: &Batch, wait: bool) -> Result<Option<(u64, LsnRange)>> {
-        assert!(!batch.is_empty(), "an empty batch never reaches the stage");
+        assert!(!batch.is_empty() || !batch.records().is_empty(), "an empty batch never reaches the stage");
         let mut stage = self.stage();
         loop {
             self.failed()?;
@@ -296,6 +327,7 @@ impl Shared {
         if wake {
             self.room.notify_all();
         }
+        self.watches.wake();
         Ok(group)
     }
 
@@ -348,6 +380,15 @@ impl Shared {
         if wake {
             self.room.notify_all();
         }
+        self.watches.wake();
+    }
+
+    /// Makes known how far the log has come.
+    pub(crate) fn publish(&self, confirmed: Lsn, durable: Lsn) {
+        self.confirmed_lsn.store(confirmed.0, Ordering::Release);
+        if self.durable_lsn.swap(durable.0, Ordering::AcqRel) != durable.0 {
+            self.watches.wake();
+        }
     }
 
     pub(crate) fn set_mode(&self, mode: FlushMode) {
@@ -366,6 +407,7 @@ impl Shared {
         self.room.notify_all();
         drop(self.release_lock.lock().expect(LOCK));
         self.release_wakes.iter().for_each(Condvar::notify_all);
+        self.watches.wake();
     }
 }
 

@@ -192,7 +192,7 @@ impl<'a> Driver<'a> {
                 payloads.push(payload);
             }
         }
-        batch.checkpoint(&[producer], &number.to_le_bytes());
+        batch.checkpoint(&[producer], &number.to_le_bytes()).expect("it is short");
         for _ in 0..STEPS_MAX {
             let now = (self.disk.env().wall_ns(), self.now_ns());
             if let Some((seq, lsns)) = self.core.shared().submit(&batch, false).map_err(Stop::Failed)? {

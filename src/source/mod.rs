@@ -1,21 +1,47 @@
-//! Where entries come from: each source frames its input and hands batches to the log through a [`Pipeline`].
+//! Where entries come from: each source frames its input and hands batches to the log.
 //!
-//! - A source never holds more than one chunk of input, one partial entry and one batch: a log that cannot keep up makes
-//!   [`Pipeline::push`] wait, and so the producer.
+//! | file | what |
+//! |---|---|
+//! | `stdin` | standard input |
+//! | `framing` | bytes to lines |
+//! | `names` | the numbers of sources, and their names kept with the store |
+//! | `counters` | what each source has done |
+//!
+//! A source is opened before the first line is taken from any ([`Context`] is all it needs), and then runs on a thread of
+//! its own until its input ends, a stop is requested, or the log fails.
+//!
+//! - A source never holds more than one chunk of input, one partial entry and one batch for each stream: a log that cannot
+//!   keep up makes the producer wait.
 //! - Every ticket is looked at. What was handed over and not confirmed is an error, never a smaller number.
+//! - When a stop is requested a source reads no more, and returns when what it has accepted is confirmed.
 //!
 //! It does not retry: a log that fails stays failed until it is opened anew.
 //!
 //! Proof: `tests/it/daemon.rs`.
 
+pub(crate) mod counters;
 pub(crate) mod framing;
+pub(crate) mod names;
 pub(crate) mod stdin;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::daemon::stop::Stop;
 use crate::engine::{Log, Ticket};
 use crate::error::{Error, Result};
+use counters::{Board, Counters};
+use names::{Registry, SourceId};
+
+/// What every source works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) names: &'a Registry,
+    pub(crate) board: &'a Board,
+    pub(crate) stop: &'a Stop,
+}
 
 /// Batches that one source may have on their way; more would only queue in front of the engine's own limit.
 const TICKETS_MAX: usize = 256;
@@ -23,45 +49,37 @@ const TICKETS_MAX: usize = 256;
 /// One source's way into the log: collects entries into batches and follows them until they are confirmed.
 pub(crate) struct Pipeline<'a> {
     log: &'a Log,
+    source: SourceId,
+    counters: Arc<Counters>,
     batch: Batch,
+    /// The source's name went with a batch of this run.
+    named: bool,
     /// Batches on their way, oldest first, each with its number of entries.
     tickets: VecDeque<(Ticket, u64)>,
-    stored: u64,
-    /// Entries of a batch that the log did not take.
-    rejected: u64,
-    refused: u64,
-}
-
-/// What became of a source's input.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Totals {
-    /// Entries confirmed.
-    pub(crate) stored: u64,
-    /// Entries handed over, or about to be, that were not confirmed. Not 0 only after an error.
-    pub(crate) unconfirmed: u64,
-    /// Pieces of input that were refused, each reported when it was met.
-    pub(crate) refused: u64,
 }
 
 impl<'a> Pipeline<'a> {
-    pub(crate) fn new(log: &'a Log) -> Pipeline<'a> {
-        Pipeline { log, batch: Batch::new(), tickets: VecDeque::new(), stored: 0, rejected: 0, refused: 0 }
+    pub(crate) fn new(context: Context<'a>, source: SourceId) -> Pipeline<'a> {
+        let counters = context.board.add(&source.name);
+        Pipeline { log: context.log, source, counters, batch: Batch::new(), named: false, tickets: VecDeque::new() }
     }
 
     /// Adds an entry; submits the batch in front of it when that is full.
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<()> {
-        match self.batch.push(payload) {
+        match self.batch.push_from(self.source.number, payload) {
             Err(Error::TooLarge { .. }) if !self.batch.is_empty() => {
                 self.submit()?;
-                self.batch.push(payload)
+                self.batch.push_from(self.source.number, payload)?;
             }
-            outcome => outcome,
+            outcome => outcome?,
         }
+        self.counters.accept(1);
+        Ok(())
     }
 
     /// Counts a piece of input that is not stored.
     pub(crate) fn refuse(&mut self) {
-        self.refused += 1;
+        self.counters.refuse();
     }
 
     /// Hands over what has been collected.
@@ -72,16 +90,15 @@ impl<'a> Pipeline<'a> {
         while self.tickets.len() >= TICKETS_MAX {
             self.wait_for_oldest()?;
         }
+        if !self.named {
+            let (key, name) = self.source.record();
+            self.batch.checkpoint(&key, name)?;
+        }
         let entries = self.batch.len() as u64;
         let outcome = self.log.submit(&self.batch);
         self.batch.clear();
-        match outcome {
-            Ok(ticket) => self.tickets.push_back((ticket, entries)),
-            Err(error) => {
-                self.rejected += entries;
-                return Err(error);
-            }
-        }
+        self.tickets.push_back((outcome?, entries));
+        self.named = true;
         self.reap()
     }
 
@@ -110,16 +127,10 @@ impl<'a> Pipeline<'a> {
     fn wait_for_oldest(&mut self) -> Result<()> {
         let Some((ticket, entries)) = self.tickets.front() else { return Ok(()) };
         let range = ticket.wait()?;
-        let given = range.last.0 - range.first.0 + 1;
+        let given = range.last.0 + 1 - range.first.0;
         assert_eq!(given, *entries, "a batch of {entries} entries was given {given} LSNs");
-        self.stored += entries;
+        self.counters.store(given);
         self.tickets.pop_front();
         Ok(())
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        let on_their_way: u64 = self.tickets.iter().map(|(_, entries)| entries).sum();
-        let unconfirmed = on_their_way + self.rejected + self.batch.len() as u64;
-        Totals { stored: self.stored, unconfirmed, refused: self.refused }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - Reads in large chunks. While more input is waiting, batches grow to their limit; when none is, what is there goes
 //!   out at once, so a slow producer waits for one sync and a fast one is limited by the device's bandwidth.
-//! - On Unix it waits for input and for a signal at the same time, so that a signal ends it while the input is idle. What
+//! - On Unix it waits for input and for a stop at the same time, so that a signal ends it while the input is idle. What
 //!   has been read as complete lines by then is stored; a line without its end is not, and that is logged.
 //! - Elsewhere it reads in the foreground and the program ends with its input, or is killed (which costs nothing that
 //!   was confirmed).
@@ -11,46 +11,88 @@
 
 use std::io;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::Pipeline;
 use super::framing::{Frame, Framer, LINE_BYTES_MAX};
-use crate::daemon::signals::{Signal, Signals};
+use super::{Context, Pipeline};
+use crate::config::sources::StdinSource;
+use crate::daemon::stop::Stop;
 use crate::error::{Error, Result};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Why a source ended without an error.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// Its input ended.
-    Input,
-    /// It was told to stop.
-    Signal(Signal),
+/// Standard input, ready to be read.
+pub(crate) struct Stdin<'a> {
+    pipeline: Pipeline<'a>,
+    stop: &'a Stop,
+    wake: platform::Wake,
 }
 
-/// Reads lines until the input ends or a signal arrives, and waits until all of them are confirmed.
-pub(crate) fn run(pipeline: &mut Pipeline<'_>, signals: &Signals) -> Result<End> {
-    let mut framer = Framer::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    platform::prepare(CHUNK_BYTES);
-    loop {
-        if let Some(signal) = signals.received() {
-            let bytes = framer.partial_bytes();
-            if bytes > 0 {
-                warn!("{bytes} bytes of a line whose end had not arrived by {signal} were not stored");
+impl<'a> Stdin<'a> {
+    /// Takes nothing yet.
+    pub(crate) fn open(config: &StdinSource, context: Context<'a>) -> Result<Stdin<'a>> {
+        let name = config.name.as_deref().unwrap_or("stdin");
+        let source = context.names.id(name).map_err(Error::InvalidOption)?;
+        let wake = platform::Wake::new(context.stop).map_err(|cause| Error::io("prepare", "standard input", cause))?;
+        platform::prepare(CHUNK_BYTES);
+        Ok(Stdin { pipeline: Pipeline::new(context, source), stop: context.stop, wake })
+    }
+
+    /// Reads lines until the input ends (true) or a stop is requested, and waits until all of them are confirmed.
+    pub(crate) fn run(mut self) -> Result<bool> {
+        let outcome = self.read_all();
+        if let Err(error) = &outcome {
+            // What was read before the input failed is as good as any other; after a failure of the log this fails, too.
+            warn!("standard input: {error}");
+            if let Err(error) = self.pipeline.drain() {
+                debug!("the rest was not stored: {error}");
             }
-            pipeline.drain()?;
-            return Ok(End::Signal(signal));
         }
-        let Some(bytes) = read(&mut chunk, pipeline, signals)? else { continue };
-        if bytes == 0 {
-            framer.finish(|frame| take(pipeline, frame))?;
-            pipeline.drain()?;
-            return Ok(End::Input);
+        outcome
+    }
+
+    fn read_all(&mut self) -> Result<bool> {
+        let mut framer = Framer::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            if self.stop.is_requested() {
+                let bytes = framer.partial_bytes();
+                if bytes > 0 {
+                    warn!(
+                        "{bytes} bytes of a line whose end had not arrived when the daemon was stopped were not stored"
+                    );
+                }
+                self.pipeline.drain()?;
+                return Ok(false);
+            }
+            let Some(bytes) = self.read(&mut chunk)? else { continue };
+            if bytes == 0 {
+                framer.finish(|frame| take(&mut self.pipeline, frame))?;
+                self.pipeline.drain()?;
+                return Ok(true);
+            }
+            framer.feed(&chunk[..bytes], |frame| take(&mut self.pipeline, frame))?;
         }
-        framer.feed(&chunk[..bytes], |frame| take(pipeline, frame))?;
+    }
+
+    /// The next chunk's length, 0 at the end; `None` when there is something else to look at.
+    fn read(&mut self, chunk: &mut [u8]) -> Result<Option<usize>> {
+        let failed = |error: io::Error| Error::io("read", "standard input", error);
+        if !self.wake.is_ready(platform::Wait::No).map_err(failed)? {
+            self.pipeline.submit()?;
+            self.pipeline.reap()?;
+            // While batches are on their way their failure must not go unnoticed, however long the input stays idle.
+            let wait = if self.pipeline.is_waiting() { platform::Wait::Briefly } else { platform::Wait::Forever };
+            if !self.wake.is_ready(wait).map_err(failed)? {
+                return Ok(None);
+            }
+        }
+        match platform::read(chunk) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
@@ -67,25 +109,6 @@ fn take(pipeline: &mut Pipeline<'_>, frame: Frame<'_>) -> Result<()> {
     }
 }
 
-/// The next chunk's length, 0 at the end; `None` when there is something else to look at.
-fn read(chunk: &mut [u8], pipeline: &mut Pipeline<'_>, signals: &Signals) -> Result<Option<usize>> {
-    let failed = |error: io::Error| Error::io("read", "standard input", error);
-    if !platform::is_ready(signals, platform::Wait::No).map_err(failed)? {
-        pipeline.submit()?;
-        pipeline.reap()?;
-        // While batches are on their way their failure must not go unnoticed, however long the input stays idle.
-        let wait = if pipeline.is_waiting() { platform::Wait::Briefly } else { platform::Wait::Forever };
-        if !platform::is_ready(signals, wait).map_err(failed)? {
-            return Ok(None);
-        }
-    }
-    match platform::read(chunk) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
-}
-
 #[cfg(unix)]
 mod platform {
     use std::io;
@@ -93,7 +116,8 @@ mod platform {
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    use crate::daemon::signals::Signals;
+    use crate::daemon::stop::Stop;
+    use crate::daemon::wake::WakePipe;
 
     /// How long to wait for input.
     #[derive(Clone, Copy)]
@@ -111,20 +135,31 @@ mod platform {
         let _ = bytes;
     }
 
-    /// Waits for input (true: a read returns at once) or for a signal.
-    pub(super) fn is_ready(signals: &Signals, wait: Wait) -> io::Result<bool> {
-        let stdin = io::stdin();
-        let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(signals.wake(), PollFlags::IN)];
-        let timeout = match wait {
-            Wait::No => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
-            Wait::Briefly => Some(Timespec { tv_sec: 0, tv_nsec: 10_000_000 }),
-            Wait::Forever => None,
-        };
-        match poll(&mut fds, timeout.as_ref()) {
-            // End of file, an error and a file that cannot be polled are found out by reading.
-            Ok(_) => Ok(!fds[0].revents().is_empty()),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
+    /// Ends a wait for input when a stop is requested.
+    pub(super) struct Wake(WakePipe);
+
+    impl Wake {
+        pub(super) fn new(stop: &Stop) -> io::Result<Wake> {
+            let pipe = WakePipe::new()?;
+            stop.on_request(pipe.waker());
+            Ok(Wake(pipe))
+        }
+
+        /// Waits for input (true: a read returns at once) or for the request to stop.
+        pub(super) fn is_ready(&self, wait: Wait) -> io::Result<bool> {
+            let stdin = io::stdin();
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(self.0.fd(), PollFlags::IN)];
+            let timeout = match wait {
+                Wait::No => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
+                Wait::Briefly => Some(Timespec { tv_sec: 0, tv_nsec: 10_000_000 }),
+                Wait::Forever => None,
+            };
+            match poll(&mut fds, timeout.as_ref()) {
+                // End of file, an error and a file that cannot be polled are found out by reading.
+                Ok(_) => Ok(!fds[0].revents().is_empty()),
+                Err(rustix::io::Errno::INTR) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
         }
     }
 
@@ -138,7 +173,7 @@ mod platform {
 mod platform {
     use std::io::{self, Read as _};
 
-    use crate::daemon::signals::Signals;
+    use crate::daemon::stop::Stop;
 
     /// How long to wait for input: reading waits by itself here.
     #[derive(Clone, Copy)]
@@ -150,9 +185,18 @@ mod platform {
 
     pub(super) fn prepare(_bytes: usize) {}
 
-    /// Nothing is known of the input, so what has been collected goes out before every read.
-    pub(super) fn is_ready(_signals: &Signals, wait: Wait) -> io::Result<bool> {
-        Ok(!matches!(wait, Wait::No))
+    /// A read cannot be ended here.
+    pub(super) struct Wake;
+
+    impl Wake {
+        pub(super) fn new(_stop: &Stop) -> io::Result<Wake> {
+            Ok(Wake)
+        }
+
+        /// Nothing is known of the input, so what has been collected goes out before every read.
+        pub(super) fn is_ready(&self, wait: Wait) -> io::Result<bool> {
+            Ok(!matches!(wait, Wait::No))
+        }
     }
 
     pub(super) fn read(chunk: &mut [u8]) -> io::Result<usize> {

@@ -27,6 +27,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::format::facts;
 use crate::format::group::GroupHeader;
 use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
@@ -358,7 +359,7 @@ impl Walk<'_> {
         }
         for record in group.records() {
             match record {
-                Record::Checkpoint { key, value } => drop(self.out.checkpoints.insert(key, value)),
+                Record::Checkpoint { key, value } => facts::apply(&mut self.out.checkpoints, key, value),
                 Record::ClockStep(step) if step.lsn > self.checkpoint_lsn => self.out.clock_steps.push(step),
                 Record::ClockStep(_) | Record::EpochStart { .. } => {}
             }
