@@ -197,13 +197,13 @@ impl Ticket {
     /// # Errors
     /// [`Error::Stopped`]: the log failed before it could be confirmed. Whether it is stored is known after reopening.
     pub fn wait(&self) -> Result<LsnRange> {
-        self.shared.wait_released(self.seq)?;
+        self.shared.wait_confirmed(self.seq, self.lsns.last)?;
         Ok(self.lsns)
     }
 
     /// Whether [`Ticket::wait`] would return at once.
     pub fn is_done(&self) -> bool {
-        !matches!(self.shared.is_released(self.seq), Ok(false))
+        !matches!(self.shared.is_confirmed(self.seq, self.lsns.last), Ok(false))
     }
 }
 

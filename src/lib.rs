@@ -24,9 +24,10 @@
 //!
 //! # The promise
 //! - **cautious** (default): confirmed implies durable. **emergency**: the same, with the merging of tables paused.
-//!   **normal**: confirmed entries may be at most 49 ahead of durable, and none stays unsynced for longer than a second.
-//! - After any power cut: confirmed ⊆ recovered ⊆ submitted, in order, each entry once, byte for byte; in normal mode at
-//!   most 49 confirmed entries may be missing, and the log says which: their LSNs are a recorded [`Gap`].
+//!   **normal**: entries are confirmed as they are accepted, at most 49 ahead of durable, and none stays unsynced for
+//!   longer than a second.
+//! - After any power cut or kill: confirmed ⊆ recovered ⊆ submitted, in order, each entry once, byte for byte; in normal
+//!   mode at most 49 confirmed entries may be missing, and the log says which: their LSNs are a recorded [`Gap`].
 //! - An LSN that a producer may have been told is never given to another entry.
 //! - Damage is never silent: bytes that were once provably durable and cannot be read any more are [`Error::Corrupt`], with
 //!   file, offset and LSN, and nothing is overwritten. A torn tail of unconfirmed bytes is cut and counted.

@@ -3,14 +3,19 @@
 //! - At most two groups are in flight; a second one only once it is large ([`OVERLAP_BYTES_MIN`]): while one sync runs,
 //!   everything that arrives becomes the next group.
 //! - Cautious and emergency: every group carries its own sync.
-//! - Normal: a group goes without a sync as long as at most 49 entries (and 1 MiB) are then at risk, and a durable group
-//!   of this epoch says `normal`. A group of records alone is an operator's decision and always carries one. Otherwise it carries a sync that covers the file, for which it waits until no other
-//!   write to the log is in flight.
+//! - Normal: a group goes without a sync as long as fewer than 25 entries ([`SYNC_ENTRIES`]) and at most 1 MiB are then
+//!   at risk, and a durable group of this epoch says `normal`. Otherwise it carries a sync that covers the file, for which
+//!   it waits until no other write to the log is in flight; so does a group of records alone, an operator's decision.
 
 use crate::format::FlushMode;
 use crate::io::Durability;
 use crate::reactor::stage::OVERLAP_BYTES_MIN;
 use crate::wal::writer::{AT_RISK_BYTES_MAX, AT_RISK_ENTRIES_MAX};
+
+/// Entries at risk that make the next group carry a sync: half of what may be at risk, so that producers may go on while
+/// the sync runs.
+const SYNC_ENTRIES: u64 = 25;
+const _: () = assert!(SYNC_ENTRIES <= AT_RISK_ENTRIES_MAX);
 
 /// What the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +43,7 @@ pub(crate) fn decide(view: &View) -> Option<Durability> {
     }
     let may_risk = view.normal_declared
         && view.open_entries > 0
-        && view.at_risk_entries + view.open_entries <= AT_RISK_ENTRIES_MAX
+        && view.at_risk_entries + view.open_entries < SYNC_ENTRIES
         && view.at_risk_bytes + view.open_bytes as u64 <= AT_RISK_BYTES_MAX;
     match may_risk {
         true => Some(Durability::None),
@@ -78,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn normal_syncs_with_the_fiftieth_entry() {
+    fn normal_syncs_when_half_of_what_may_be_at_risk_is() {
         let normal = view(FlushMode::Normal);
-        assert_eq!(decide(&View { at_risk_entries: 48, ..normal }), Some(Durability::None));
-        assert_eq!(decide(&View { at_risk_entries: 49, ..normal }), Some(Durability::File));
-        assert_eq!(decide(&View { open_entries: 49, ..normal }), Some(Durability::None));
-        assert_eq!(decide(&View { open_entries: 50, ..normal }), Some(Durability::File));
+        assert_eq!(decide(&View { at_risk_entries: 23, ..normal }), Some(Durability::None));
+        assert_eq!(decide(&View { at_risk_entries: 24, ..normal }), Some(Durability::File));
+        assert_eq!(decide(&View { open_entries: 24, ..normal }), Some(Durability::None));
+        assert_eq!(decide(&View { open_entries: 25, ..normal }), Some(Durability::File));
         assert_eq!(decide(&View { at_risk_bytes: AT_RISK_BYTES_MAX, ..normal }), Some(Durability::File));
     }
 

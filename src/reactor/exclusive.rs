@@ -238,7 +238,7 @@ impl Core {
         books.watermark_lsn < books.released_lsn
             && self.wal.active.is_some()
             && now_ns >= books.last_group_ns + IDLE.as_nanos() as u64
-            && self.shared.open_size().is_none()
+            && self.shared.open().is_none()
     }
 
     /// When [`Core::start_timed`] has something to do, in monotonic nanoseconds.
@@ -246,7 +246,7 @@ impl Core {
         let books = &self.wal.books;
         let idle = (books.watermark_lsn < books.released_lsn && self.wal.active.is_some() && self.can_rotate_or_fits())
             .then_some(books.last_group_ns + IDLE.as_nanos() as u64);
-        self.overdue_deadline().into_iter().chain(idle.filter(|_| self.shared.open_size().is_none())).min()
+        self.overdue_deadline().into_iter().chain(idle.filter(|_| self.shared.open().is_none())).min()
     }
 
     fn can_rotate_or_fits(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::format::{FlushMode, Lsn};
 use crate::io::{AlignedBuf, Durability, Op};
 use crate::reactor::commit::{View, decide};
 use crate::reactor::ops::OpFuture;
-use crate::reactor::stage::{GROUP_BUFFER_BYTES, OVERLAP_BYTES_MIN, StagedGroup};
+use crate::reactor::stage::{GROUP_BUFFER_BYTES, OVERLAP_BYTES_MIN, OpenGroup, StagedGroup};
 use crate::reactor::{Core, LiveSegment};
 use crate::wal::writer::{Active, Draft, seal};
 
@@ -20,6 +20,7 @@ pub(super) struct InFlight {
     path: String,
     seq: u64,
     batches: usize,
+    since_ns: u64,
     first_lsn: Lsn,
     entry_count: u32,
     entries_bytes: usize,
@@ -31,16 +32,17 @@ pub(super) struct InFlight {
     padded_bytes: u64,
 }
 
-/// Smallest room for a group in a segment that is worth filling before rotation.
+/// Smallest room for a group in a segment that is worth filling before rotation; in a small segment, a quarter of it.
 const REMAINDER_BYTES_MIN: u64 = 64 << 10;
 
 impl Core {
     /// Submits the open group if the policy says so and there is a place for it; starts a rotation if that is what it
     /// takes. Returns whether it is worth calling again.
     pub(super) fn submit_group(&mut self) -> bool {
-        let Some((open_bytes, open_entries)) = self.shared.open_size() else { return false };
+        let Some(open) = self.shared.open() else { return false };
         self.blocked = true;
-        if self.is_stalled() {
+        // What is confirmed is not held back: it would be at risk for as long as the tables have no room.
+        if self.is_stalled() && !open.has_confirmed {
             return false;
         }
         let unsynced = || self.in_flight.iter().filter(|group| group.durability == Durability::None);
@@ -48,14 +50,14 @@ impl Core {
         let view = View {
             mode,
             in_flight: self.in_flight.len(),
-            open_bytes,
-            open_entries,
+            open_bytes: open.bytes,
+            open_entries: open.entries,
             at_risk_entries: self.wal.books.at_risk_entries + unsynced().map(|g| u64::from(g.entry_count)).sum::<u64>(),
             at_risk_bytes: self.wal.books.at_risk_bytes + unsynced().map(|group| group.padded_bytes).sum::<u64>(),
             normal_declared: self.wal.books.normal_declared,
         };
         let Some(durability) = decide(&view) else {
-            self.blocked = open_bytes >= OVERLAP_BYTES_MIN;
+            self.blocked = open.bytes >= OVERLAP_BYTES_MIN;
             return false;
         };
         let fits = |bytes: usize| {
@@ -63,7 +65,7 @@ impl Core {
             let fits = |active: &Active| active.fits(draft.padded_bytes(active.epoch_start.as_ref()));
             self.wal.active.as_ref().is_some_and(fits)
         };
-        if !fits(open_bytes) {
+        if !fits(open.bytes) {
             // A rotation that began goes on at once in the caller's loop.
             return self.in_flight.is_empty() && self.start_rotation();
         }
@@ -73,8 +75,9 @@ impl Core {
         }
         let Some(spare) = self.buffers.pop() else { return false };
         // What arrived since the group was looked at may need a sync, or the next segment.
-        let is_right = |open_bytes: usize, open_entries: u64| {
-            decide(&View { open_bytes, open_entries, ..view }) == Some(durability) && fits(open_bytes)
+        let is_right = |open: OpenGroup| {
+            let view = View { open_bytes: open.bytes, open_entries: open.entries, ..view };
+            decide(&view) == Some(durability) && fits(open.bytes)
         };
         let group = match self.shared.take_group(spare, is_right) {
             Ok(group) => group,
@@ -89,7 +92,7 @@ impl Core {
     }
 
     fn write_group(&mut self, group: StagedGroup, durability: Durability, mode: FlushMode) {
-        let StagedGroup { seq, mut buf, entries_bytes, entry_count, first_lsn, records, batches } = group;
+        let StagedGroup { seq, mut buf, entries_bytes, entry_count, first_lsn, records, batches, since_ns } = group;
         let active = self.wal.active.as_mut().expect("the caller found a place in it");
         let durable_lsn = self.wal.books.durable_lsn;
         let draft = Draft {
@@ -113,6 +116,7 @@ impl Core {
             path,
             seq,
             batches,
+            since_ns,
             first_lsn,
             entry_count,
             entries_bytes,
@@ -126,9 +130,14 @@ impl Core {
 
     /// Keeps the open group from outgrowing what is left of the segment, and small segments from being one group each.
     pub(super) fn limit_next_group(&self, bytes_left: u64) {
-        let left = if bytes_left < REMAINDER_BYTES_MIN { u64::MAX } else { bytes_left };
+        let left = if self.is_worth_filling(bytes_left) { bytes_left } else { u64::MAX };
         let limit = left.min(self.options.segment_bytes / 4).min(GROUP_BUFFER_BYTES as u64);
         self.shared.limit_group((limit as usize).saturating_sub(HEADER_BYTES));
+    }
+
+    /// Whether the next group is kept to what is left of the segment, rather than begin another one.
+    pub(super) fn is_worth_filling(&self, bytes_left: u64) -> bool {
+        bytes_left >= REMAINDER_BYTES_MIN.min(self.options.segment_bytes / 4)
     }
 
     /// Releases the groups that are complete, in order, and keeps the books.
@@ -149,7 +158,7 @@ impl Core {
         books.released_lsn = last_lsn;
         books.last_group_ns = now_ns;
         match group.durability {
-            Durability::None => books.unsynced(u64::from(group.entry_count), group.padded_bytes, now_ns),
+            Durability::None => books.unsynced(u64::from(group.entry_count), group.padded_bytes, group.since_ns),
             Durability::Own | Durability::File => {
                 books.synced();
                 books.normal_declared = group.mode == FlushMode::Normal;
@@ -221,14 +230,14 @@ mod tests {
         let mut batch = Batch::new();
         batch.push(b"an entry").expect("it fits");
         shared.submit(&batch, true).expect("it is accepted");
-        let seen = shared.open_size().expect("there is an entry");
+        let seen = shared.open().expect("there is an entry");
         shared.submit(&batch, true).expect("it is accepted");
 
-        let as_seen = |bytes, entries| (bytes, entries) == seen;
+        let as_seen = |open: OpenGroup| open == seen;
         let spare =
             shared.take_group(AlignedBuf::zeroed(GROUP_BUFFER_BYTES), as_seen).err().expect("it has two by now");
-        let group = shared.take_group(spare, |_, entries| entries == 2).expect("it has two");
+        let group = shared.take_group(spare, |open| open.entries == 2).expect("it has two");
         assert_eq!((group.seq, group.entry_count, group.first_lsn), (1, 2, Lsn(1)));
-        assert!(shared.open_size().is_none(), "nothing is left of it");
+        assert!(shared.open().is_none(), "nothing is left of it");
     }
 }

@@ -154,7 +154,7 @@ impl Core {
             return;
         }
         let Some(active) = &self.wal.active else { return };
-        let capacity = self.options.memtable_bytes + 2 * GROUP_BUFFER_BYTES;
+        let capacity = self.options.memtable_bytes + 3 * GROUP_BUFFER_BYTES;
         let memtable = std::mem::replace(&mut self.memtable, MemTable::with_capacity(capacity));
         let excess = self.clock_steps.len().saturating_sub(CLOCK_STEPS_MAX);
         self.clock_steps.drain(..excess);

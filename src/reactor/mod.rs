@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::segment::WrittenBy;
-use crate::format::{ClockStep, Gap, Lsn, StoreId};
+use crate::format::{ClockStep, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
@@ -62,7 +62,7 @@ use stats::{Counters, LogStats, RecoveryStats};
 
 use crate::format::record::LogEnd;
 use crate::wal::files::Reusable;
-use crate::wal::writer::{Active, Books};
+use crate::wal::writer::{AT_RISK_ENTRIES_MAX, Active, Books};
 
 /// How long a log may be idle before its watermark is written, and how long an entry may stay unsynced in normal mode.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
@@ -169,7 +169,25 @@ impl Core {
 
     /// Tells how far the log has come. Called before a group is released: whoever is told "confirmed" finds it durable.
     fn publish(&self) {
-        self.shared.publish(self.wal.books.released_lsn, self.wal.books.durable_lsn);
+        let books = &self.wal.books;
+        self.shared.publish(books.released_lsn, books.durable_lsn);
+        match self.may_confirm_ahead() {
+            true => self.shared.grant(Lsn(books.durable_lsn.0 + AT_RISK_ENTRIES_MAX)),
+            false => self.shared.end_grant(),
+        }
+    }
+
+    /// Whether entries may be confirmed when they are staged, before they are written. In normal mode, once that is
+    /// declared durably; and only while the open group can be written at once: a full disk, a segment that is about to end,
+    /// or a request would leave what is confirmed at risk for longer than a second.
+    fn may_confirm_ahead(&self) -> bool {
+        self.shared.mode() == FlushMode::Normal
+            && self.wal.books.normal_declared
+            && self.exclusive.is_none()
+            && self.barrier.is_none()
+            && !self.is_stalled()
+            && self.has_reserve()
+            && self.wal.active.as_ref().is_some_and(|active| self.is_worth_filling(active.bytes_left()))
     }
 
     /// Latches the log: everybody is told.
@@ -245,7 +263,7 @@ impl Core {
         let manifest = self.manifest.current();
         LogStats {
             flush_mode: self.shared.mode(),
-            confirmed_lsn: self.wal.books.released_lsn,
+            confirmed_lsn: self.shared.confirmed_lsn(),
             durable_lsn: self.wal.books.durable_lsn,
             checkpoint_lsn: manifest.checkpoint_lsn,
             memtable_entries: self.memtable.count() + self.maintenance.frozen_count(),

@@ -8,6 +8,10 @@
 //! - A batch lies in one group, whole.
 //! - Memory is bounded: one open buffer, and at most `channel_capacity` batches that are staged and not released.
 //! - A group is released exactly once, in the order of its sequence number; after a failure none is released any more.
+//! - A batch is confirmed when its group is released or, in normal mode, when its last LSN is at most `confirmable_lsn`: the
+//!   reactor grants that up to 49 entries ahead of durable, and only while nothing can keep it from writing the open group.
+//!   The grant goes down only over LSNs that nobody has yet, so what is confirmed stays so, and confirmations are in LSN
+//!   order whichever way they come.
 //! - Nobody waits for ever: whoever waits is woken by the release of its group, or by the failure of the log.
 //!
 //! Wake-ups: one notification per group, on one of four condition variables chosen by sequence number. At most four
@@ -16,7 +20,7 @@
 //! Proof: the tests of this module, `engine`, and the crash campaign in `sim`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use crate::batch::{Batch, LsnRange};
@@ -98,6 +102,18 @@ pub(crate) struct StagedGroup {
     pub(crate) first_lsn: Lsn,
     pub(crate) records: Vec<Record>,
     pub(crate) batches: usize,
+    /// When its first batch was staged, in monotonic nanoseconds.
+    pub(crate) since_ns: u64,
+}
+
+/// What the open group holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OpenGroup {
+    /// Of entries and records.
+    pub(crate) bytes: usize,
+    pub(crate) entries: u64,
+    /// Some of its entries are confirmed already.
+    pub(crate) has_confirmed: bool,
 }
 
 struct Stage {
@@ -108,6 +124,7 @@ struct Stage {
     records_bytes: usize,
     batches: usize,
     seq: u64,
+    since_ns: u64,
     first_lsn: Lsn,
     next_lsn: Lsn,
     stamper: Stamper,
@@ -131,9 +148,13 @@ pub(crate) struct Shared {
     release_lock: Mutex<()>,
     release_wakes: [Condvar; 4],
     failure: OnceLock<Arc<Error>>,
-    /// Largest LSN confirmed, and durable.
-    confirmed_lsn: AtomicU64,
+    /// Largest LSN released, and durable.
+    released_lsn: AtomicU64,
     durable_lsn: AtomicU64,
+    /// Entries up to this LSN are confirmed when they are staged. Changed under the stage's lock.
+    confirmable_lsn: AtomicU64,
+    /// Producers waiting for their confirmation.
+    confirmations_awaited: AtomicUsize,
     watches: Arc<Watches>,
     /// The flush mode in force.
     mode: AtomicU8,
@@ -163,6 +184,7 @@ impl Shared {
                 records_bytes: 0,
                 batches: 0,
                 seq: 1,
+                since_ns: 0,
                 first_lsn: start.next_lsn,
                 next_lsn: start.next_lsn,
                 stamper: Stamper::new(start.last_timestamp_ns),
@@ -178,8 +200,10 @@ impl Shared {
             release_lock: Mutex::new(()),
             release_wakes: Default::default(),
             failure: OnceLock::new(),
-            confirmed_lsn: AtomicU64::new(0),
+            released_lsn: AtomicU64::new(0),
             durable_lsn: AtomicU64::new(0),
+            confirmable_lsn: AtomicU64::new(0),
+            confirmations_awaited: AtomicUsize::new(0),
             watches: Arc::default(),
             mode: AtomicU8::new(start.mode as u8),
             batches_max: start.batches_max,
@@ -210,7 +234,9 @@ impl Shared {
 
     /// Largest LSN that is confirmed.
     pub(crate) fn confirmed_lsn(&self) -> Lsn {
-        Lsn(self.confirmed_lsn.load(Ordering::Acquire))
+        let stage = self.stage();
+        let ahead = self.confirmable_lsn.load(Ordering::Acquire).min(stage.next_lsn.0 - 1);
+        Lsn(self.released_lsn.load(Ordering::Acquire).max(ahead))
     }
 
     /// Why the log has stopped, if it has.
@@ -246,9 +272,13 @@ impl Shared {
             stage = self.room.wait(stage).expect(LOCK);
             stage.waiting -= 1;
         }
+        if !stage.is_within_limit(batch) {
+            // A batch that is larger than the room that was promised may have to wait for a segment.
+            self.revoke(&stage);
+        }
         let range = stage.push(batch, self.env.wall_ns(), self.env.mono_ns());
         let seq = stage.seq;
-        let open_bytes = stage.entries_bytes + stage.records_bytes;
+        let open_bytes = stage.body_bytes();
         let wake = stage.wake_at.take_if(|wake_at| open_bytes >= *wake_at).is_some();
         drop(stage);
         if wake {
@@ -257,25 +287,31 @@ impl Shared {
         Ok(Some((seq, range)))
     }
 
-    /// Whether the group is released (then `Ok(true)`), or never will be.
-    pub(crate) fn is_released(&self, seq: u64) -> Result<bool> {
-        if self.released.load(Ordering::Acquire) >= seq {
+    /// Whether a batch is confirmed (then `Ok(true)`), or never will be: by the sequence number of its group and its last
+    /// LSN.
+    pub(crate) fn is_confirmed(&self, seq: u64, last: Lsn) -> Result<bool> {
+        if self.released.load(Ordering::Acquire) >= seq || self.confirmable_lsn.load(Ordering::Acquire) >= last.0 {
             return Ok(true);
         }
         self.failed()?;
         Ok(false)
     }
 
-    /// Waits until the group is released.
-    pub(crate) fn wait_released(&self, seq: u64) -> Result<()> {
-        if self.is_released(seq)? {
+    /// Waits until a batch is confirmed.
+    pub(crate) fn wait_confirmed(&self, seq: u64, last: Lsn) -> Result<()> {
+        if self.is_confirmed(seq, last)? {
             return Ok(());
         }
         let mut guard = self.release_lock.lock().expect(LOCK);
-        while !self.is_released(seq)? {
-            guard = self.release_wakes[(seq % 4) as usize].wait(guard).expect(LOCK);
-        }
-        Ok(())
+        self.confirmations_awaited.fetch_add(1, Ordering::Relaxed);
+        let outcome = loop {
+            match self.is_confirmed(seq, last) {
+                Ok(false) => guard = self.release_wakes[(seq % 4) as usize].wait(guard).expect(LOCK),
+                outcome => break outcome.map(drop),
+            }
+        };
+        self.confirmations_awaited.fetch_sub(1, Ordering::Relaxed);
+        outcome
     }
 
     /// Hands a request over.
@@ -286,6 +322,8 @@ impl Shared {
             return Err(Error::Closed);
         }
         stage.closing = matches!(request, Request::Close);
+        // What is staged behind a request waits for it, however long that takes.
+        self.revoke(&stage);
         let reply = Arc::new((Mutex::new(None), Condvar::new()));
         let after_seq = if stage.is_empty() { stage.seq - 1 } else { stage.seq };
         stage.requests.push_back(Pending { request, after_seq, reply: Arc::clone(&reply), is_answered: false });
@@ -302,13 +340,15 @@ impl Shared {
     pub(crate) fn take_group(
         &self,
         spare: AlignedBuf,
-        is_right: impl FnOnce(usize, u64) -> bool,
+        is_right: impl FnOnce(OpenGroup) -> bool,
     ) -> Result<StagedGroup, AlignedBuf> {
         let mut stage = self.stage();
         assert!(!stage.is_empty(), "only the reactor takes groups, and it looked");
-        if !is_right(stage.entries_bytes + stage.records_bytes, u64::from(stage.entry_count)) {
+        if !is_right(self.open_group(&stage)) {
             return Err(spare);
         }
+        // The next group's room is not known yet.
+        self.revoke(&stage);
         let buf = std::mem::replace(&mut stage.buf, spare);
         let group = StagedGroup {
             seq: stage.seq,
@@ -318,6 +358,7 @@ impl Shared {
             first_lsn: stage.first_lsn,
             records: std::mem::take(&mut stage.records),
             batches: std::mem::take(&mut stage.batches),
+            since_ns: stage.since_ns,
         };
         stage.records_bytes = 0;
         stage.seq += 1;
@@ -336,10 +377,46 @@ impl Shared {
         self.stage().body_bytes_max = body_bytes_max.min(GROUP_BUFFER_BYTES - HEADER_BYTES);
     }
 
-    /// Bytes (of entries and records) and entries of the open group; `None` where it is empty.
-    pub(crate) fn open_size(&self) -> Option<(usize, u64)> {
+    /// The open group; `None` where it is empty.
+    pub(crate) fn open(&self) -> Option<OpenGroup> {
         let stage = self.stage();
-        (!stage.is_empty()).then_some((stage.entries_bytes + stage.records_bytes, u64::from(stage.entry_count)))
+        (!stage.is_empty()).then(|| self.open_group(&stage))
+    }
+
+    fn open_group(&self, stage: &Stage) -> OpenGroup {
+        OpenGroup {
+            bytes: stage.body_bytes(),
+            entries: u64::from(stage.entry_count),
+            has_confirmed: stage.entry_count > 0 && self.confirmable_lsn.load(Ordering::Acquire) >= stage.first_lsn.0,
+        }
+    }
+
+    /// Lets entries up to `lsn` be confirmed when they are staged, unless a request waits.
+    pub(crate) fn grant(&self, lsn: Lsn) {
+        let stage = self.stage();
+        let held = self.confirmable_lsn.load(Ordering::Acquire);
+        let is_too_large = stage.body_bytes() > stage.body_bytes_max;
+        if stage.closing || !stage.requests.is_empty() || is_too_large || held >= lsn.0 {
+            return;
+        }
+        self.confirmable_lsn.store(lsn.0, Ordering::Release);
+        drop(stage);
+        // Whoever looked before the grant sleeps by now, or will look again.
+        drop(self.release_lock.lock().expect(LOCK));
+        if self.confirmations_awaited.load(Ordering::Relaxed) > 0 {
+            self.release_wakes.iter().for_each(Condvar::notify_all);
+        }
+        self.watches.wake();
+    }
+
+    /// Ends the grant for entries that are not staged yet.
+    pub(crate) fn end_grant(&self) {
+        self.revoke(&self.stage());
+    }
+
+    fn revoke(&self, stage: &Stage) {
+        let before = self.confirmable_lsn.load(Ordering::Acquire);
+        self.confirmable_lsn.store(before.min(stage.next_lsn.0 - 1), Ordering::Release);
     }
 
     /// LSN of the first entry of the open group, whether it has one yet or not.
@@ -358,7 +435,7 @@ impl Shared {
     pub(crate) fn prepare_wait(&self, wake_at: usize, released: u64) -> bool {
         let mut stage = self.stage();
         let request = stage.requests.front().is_some_and(|pending| pending.after_seq <= released);
-        if request || (!stage.is_empty() && stage.entries_bytes + stage.records_bytes >= wake_at) {
+        if request || (!stage.is_empty() && stage.body_bytes() >= wake_at) {
             return false;
         }
         stage.wake_at = Some(wake_at);
@@ -384,8 +461,8 @@ impl Shared {
     }
 
     /// Makes known how far the log has come.
-    pub(crate) fn publish(&self, confirmed: Lsn, durable: Lsn) {
-        self.confirmed_lsn.store(confirmed.0, Ordering::Release);
+    pub(crate) fn publish(&self, released: Lsn, durable: Lsn) {
+        self.released_lsn.store(released.0, Ordering::Release);
         if self.durable_lsn.swap(durable.0, Ordering::AcqRel) != durable.0 {
             self.watches.wake();
         }
@@ -416,17 +493,26 @@ impl Stage {
         self.entry_count == 0 && self.records.is_empty()
     }
 
+    fn body_bytes(&self) -> usize {
+        self.entries_bytes + self.records_bytes
+    }
+
     fn has_room(&self, batch: &Batch) -> bool {
-        let more = batch.staged_bytes();
-        let body = self.entries_bytes + self.records_bytes + more;
+        self.is_empty() || self.is_within_limit(batch)
+    }
+
+    fn is_within_limit(&self, batch: &Batch) -> bool {
         // A clock step may come with any batch.
         let slack = Record::ClockStep(Default::default()).encoded_bytes();
-        self.is_empty() || body + slack <= self.body_bytes_max
+        self.body_bytes() + batch.staged_bytes() + slack <= self.body_bytes_max
     }
 
     fn push(&mut self, batch: &Batch, wall_ns: u64, mono_ns: u64) -> LsnRange {
         let count = batch.len() as u64;
         let first = self.next_lsn;
+        if self.is_empty() {
+            self.since_ns = mono_ns;
+        }
         let (timestamp_ns, step) = self.stamper.stamp(count, first, wall_ns, mono_ns);
         let at = HEADER_BYTES + self.entries_bytes;
         batch.stage(&mut self.buf[at..], first, timestamp_ns);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::case::{Case, FAULTS};
 use super::driver::{Driver, Stop, look, try_open};
-use super::oracle::{End, Oracle, Violation};
+use super::oracle::{Oracle, Violation};
 use super::workload::{Action, Plan};
 use super::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, Rng, SimDisk};
 use crate::error::Error;
@@ -402,11 +402,11 @@ impl Attack {
         let now_ns = disk.env().mono_ns();
         match ending {
             Ending::Cut(choice) => {
-                oracle.ended(End::Cut, now_ns);
+                oracle.ended(now_ns);
                 disk.cut(choice)
             }
             Ending::Kill(seed) => {
-                oracle.ended(End::Kill, now_ns);
+                oracle.ended(now_ns);
                 disk.kill(seed)
             }
         }

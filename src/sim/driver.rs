@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::SimDisk;
-use super::oracle::{End, Found, Oracle, Seen, Violation, ensure};
+use super::oracle::{Found, Oracle, Seen, Violation, ensure};
 use super::workload::{Action, Plan};
 use crate::batch::{Batch, LsnRange};
 use crate::error::Error;
@@ -252,7 +252,7 @@ impl<'a> Driver<'a> {
         if disk.is_stuck() {
             return Ok(None);
         }
-        oracle.ended(End::Kill, disk.env().mono_ns());
+        oracle.ended(disk.env().mono_ns());
         Driver::open(&disk, &options, oracle).map(Some)
     }
 
@@ -296,7 +296,7 @@ impl<'a> Driver<'a> {
     fn hear(&mut self) -> Result<(), Violation> {
         let (mode, now_ns) = (self.core.shared().mode(), self.now_ns());
         while let Some(&(seq, lsns)) = self.tickets.front() {
-            if !matches!(self.core.shared().is_released(seq), Ok(true)) {
+            if !matches!(self.core.shared().is_confirmed(seq, lsns.last), Ok(true)) {
                 break;
             }
             self.oracle.confirmed(lsns, mode, now_ns);

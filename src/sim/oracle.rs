@@ -6,8 +6,8 @@
 //! - **durable** entries are found after every end. An entry is durable when it was confirmed in cautious or emergency
 //!   mode, a sync, a switch to one of these modes or a close was answered after it was submitted, a second has passed
 //!   since it was confirmed, the log's own numbers say so, a reader beside the writer returned it, or a recovery found it.
-//! - Of the other **confirmed** entries (normal mode) at most 49 are missing after a power cut, none after a kill; their
-//!   LSNs lie in a recorded gap.
+//! - Of the other **confirmed** entries (normal mode) at most 49 are missing after a power cut or a kill; their LSNs lie in
+//!   a recorded gap.
 //! - A gap is recorded only after an unclean end in normal mode, holds 49 LSNs, and stays recorded.
 //! - LSNs go on behind the last entry or gap: none is given twice, none is skipped without a gap.
 //! - Checkpoints are those of the last surviving batches; clock steps those of the surviving entries.
@@ -33,7 +33,7 @@ macro_rules! ensure {
 }
 pub(super) use ensure;
 
-/// Most confirmed entries that normal mode may lose with one power cut.
+/// Most confirmed entries that normal mode may lose with one power cut or kill.
 const LOST_MAX: usize = 49;
 /// Longest time that an entry may be confirmed and not durable.
 const AGE_NS_MAX: u64 = 1_000_000_000;
@@ -58,15 +58,6 @@ pub(crate) struct Seen {
     pub(crate) entries: Vec<Found>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) clock_steps: Vec<ClockStep>,
-}
-
-/// How a life ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// All volatile state of the machine is gone, or part of it.
-    Cut,
-    /// Of the process only.
-    Kill,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,8 +96,6 @@ pub(crate) struct Oracle {
     /// It was when the life before ended, and what says that it ended cleanly may yet be lost: the marker of a close that
     /// nobody was told of, seen by a process that has confirmed nothing since.
     may_gap_still: bool,
-    /// The power failed since the last recovery.
-    was_cut: bool,
 }
 
 impl Oracle {
@@ -123,7 +112,6 @@ impl Oracle {
             recovered_lsn: 0,
             may_gap: false,
             may_gap_still: false,
-            was_cut: false,
         }
     }
 
@@ -194,9 +182,8 @@ impl Oracle {
         self.may_gap = may_gap;
     }
 
-    /// The life ends, at this monotonic time.
-    pub(crate) fn ended(&mut self, end: End, now_ns: u64) {
-        self.was_cut |= end == End::Cut;
+    /// The life ends, by a power cut or a kill, at this monotonic time.
+    pub(crate) fn ended(&mut self, now_ns: u64) {
         for known in self.known.values_mut() {
             if matches!(known.trust, Trust::Confirmed { at_ns } if at_ns + AGE_NS_MAX < now_ns) {
                 known.trust = Trust::Durable;
@@ -248,7 +235,6 @@ impl Oracle {
         self.recovered_lsn = last;
         self.stamper = Stamper::new(seen.entries.last().map_or(0, |entry| entry.timestamp_ns));
         self.may_gap = mode == FlushMode::Normal;
-        self.was_cut = false;
         Ok(())
     }
 
@@ -302,8 +288,7 @@ impl Oracle {
                 confirmed.push(lsn);
             }
         }
-        let max = if self.was_cut { LOST_MAX } else { 0 };
-        ensure!(confirmed.len() <= max, "{} confirmed entries are lost, behind LSN {last}", confirmed.len());
+        ensure!(confirmed.len() <= LOST_MAX, "{} confirmed entries are lost, behind LSN {last}", confirmed.len());
         Ok(confirmed)
     }
 

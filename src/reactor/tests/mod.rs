@@ -82,6 +82,14 @@ impl Life {
         self.ops.poll(Some(wait));
     }
 
+    /// Until spares are there and the watermark has caught up: nothing is at risk and nothing under way.
+    fn rest(&mut self) {
+        self.wait_for_spares();
+        while self.core.wal.books.watermark_lsn < self.core.wal.books.released_lsn {
+            self.step();
+        }
+    }
+
     /// So many turns, or fewer if the power fails.
     fn steps(&mut self, count: u32) {
         for _ in 0..count {
@@ -108,8 +116,14 @@ impl Life {
         (seq, range.last.0)
     }
 
+    /// Whether the group is released.
     fn is_confirmed(&self, seq: u64) -> bool {
-        self.core.shared().is_released(seq).expect("the log goes on")
+        self.is_told(seq, u64::MAX)
+    }
+
+    /// Whether the batch of this group, up to this LSN, is confirmed.
+    fn is_told(&self, seq: u64, last: u64) -> bool {
+        self.core.shared().is_confirmed(seq, crate::format::Lsn(last)).expect("the log goes on")
     }
 
     /// Appends one entry and waits until it is confirmed; returns its LSN, or `None` if the power fails first.

@@ -46,3 +46,72 @@ fn a_gap_between_the_tables_and_the_log_is_explained_by_the_manifest() {
     assert_eq!(gaps(&disk), [Gap { first: Lsn(51), last: Lsn(99), cause: GapCause::UncleanNormal }]);
     assert_eq!(lsns(&disk), (1..=50).chain([100]).collect::<Vec<_>>());
 }
+
+/// A life in which normal mode is declared durably and nothing is at risk.
+fn declared() -> Life {
+    let mut life = Life::open(&SimDisk::new(5), normal());
+    life.append_each(1, 10);
+    life.rest();
+    life
+}
+
+/// Confirmed without a turn of the reactor: 49 entries ahead of durable, not one more. After a power cut they lie in the gap.
+#[test]
+fn forty_nine_entries_are_confirmed_when_they_are_staged() {
+    let mut life = declared();
+    let durable = life.core.wal.books.durable_lsn.0;
+    let staged: Vec<(u64, u64)> = (0..60).map(|_| life.stage(1, 10)).collect();
+    let confirmed = |life: &Life| staged.iter().filter(|&&(seq, last)| life.is_told(seq, last)).count();
+    assert_eq!(confirmed(&life), 49);
+    assert_eq!(life.core.shared().confirmed_lsn(), Lsn(durable + 49));
+    life.steps(40);
+    assert_eq!(confirmed(&life), 60, "the others when there is room again");
+
+    let disk = declared_and_cut(49);
+    assert_eq!(gaps(&disk), [Gap { first: Lsn(2), last: Lsn(50), cause: GapCause::UncleanNormal }]);
+}
+
+fn declared_and_cut(entries: usize) -> SimDisk {
+    let mut life = declared();
+    for _ in 0..entries {
+        let (seq, last) = life.stage(1, 10);
+        assert!(life.is_told(seq, last));
+    }
+    let disk = life.lose_all_but_the_durable();
+    Life::open(&disk, normal());
+    disk
+}
+
+/// What is staged behind a request waits for it, which can take for ever on a full disk.
+#[test]
+fn nothing_is_confirmed_ahead_behind_a_request() {
+    let mut life = declared();
+    let (before, before_last) = life.stage(1, 10);
+    let asked = life.core.shared().request(Request::Sync).expect("the log is open");
+    let (behind, behind_last) = life.stage(1, 10);
+    assert!(life.is_told(before, before_last) && !life.is_told(behind, behind_last));
+    life.steps(40);
+    assert!(asked.try_take().is_some() && life.is_told(behind, behind_last));
+}
+
+/// A batch that may not fit into what is left of the segment may have to wait for space.
+#[test]
+fn a_batch_beyond_the_room_promised_is_not_confirmed_ahead() {
+    let mut life = declared();
+    let (seq, last) = life.stage(1, 60 << 10);
+    assert!(!life.is_told(seq, last));
+    life.steps(200);
+    assert!(life.is_told(seq, last));
+}
+
+#[test]
+fn nothing_is_confirmed_ahead_in_cautious_mode_or_before_normal_is_declared() {
+    for options in [cautious(), normal()] {
+        let mut life = Life::open(&SimDisk::new(5), options);
+        life.steps(100);
+        let (seq, last) = life.stage(1, 10);
+        assert!(!life.is_told(seq, last));
+        life.steps(100);
+        assert!(life.is_told(seq, last));
+    }
+}

@@ -19,14 +19,6 @@ fn fill_memtable(life: &mut Life) {
     }
 }
 
-/// Turns until the spares are prepared and the watermark of the idle log is written.
-fn rest(life: &mut Life) {
-    life.wait_for_spares();
-    while life.core.wal.books.watermark_lsn < life.core.wal.books.released_lsn {
-        life.step();
-    }
-}
-
 /// Turns until the log fails; it is latched then, as its thread would do it.
 fn fail(life: &mut Life, what: &str) -> Error {
     for _ in 0..20_000 {
@@ -49,7 +41,7 @@ fn a_group_that_fails_fails_those_behind_it_and_nothing_is_tried_again() {
         let what = format!("seed {seed}, {kind:?} of {class:?}");
         let mut life = Life::open(&SimDisk::new(seed), large());
         let confirmed = life.append_each(1, 10);
-        rest(&mut life);
+        life.rest();
         life.disk.fail(Fault::nth(class, 1, kind));
         let (first, _) = life.stage(1, LARGE_ENTRY_BYTES);
         life.core.turn().expect("nothing is complete yet");
@@ -59,7 +51,10 @@ fn a_group_that_fails_fails_those_behind_it_and_nothing_is_tried_again() {
         let syncs = life.disk.ops(OpClass::Sync);
         fail(&mut life, &what);
         for seq in [first, second] {
-            assert!(!matches!(life.core.shared().is_released(seq), Ok(true)), "{what}: group {seq} is confirmed");
+            assert!(
+                !matches!(life.core.shared().is_confirmed(seq, crate::format::Lsn(u64::MAX)), Ok(true)),
+                "{what}: group {seq} is confirmed"
+            );
         }
         let mut batch = Batch::new();
         batch.push(b"late").expect("the payload is short");
@@ -75,7 +70,7 @@ fn groups_are_confirmed_in_order_and_a_third_one_waits() {
     for seed in 0..24 {
         let mut life = Life::open(&SimDisk::new(seed), large());
         life.append_each(1, 10);
-        rest(&mut life);
+        life.rest();
         let mut staged = Vec::new();
         for _ in 0..3 {
             staged.push(life.stage(1, LARGE_ENTRY_BYTES).0);
@@ -175,7 +170,7 @@ fn files_that_somebody_has_linked_are_not_reused() {
         life.disk.set_links_outside(&active, 1);
         life.steps(300);
     }
-    rest(&mut life);
+    life.rest();
     // Nothing proves this one durable: recovery needs a file at once.
     let confirmed = life.append_each(1, 10);
     let active = life.active_path();
@@ -196,7 +191,7 @@ fn after_a_second_of_idleness_rot_in_the_last_entry_is_damage() {
         let at = life.core.wal.active.as_ref().map_or(0, |active| active.offset);
         life.append_each(1, 10);
         let confirmed_ns = life.disk.env().mono_ns();
-        rest(&mut life);
+        life.rest();
         assert!(life.disk.env().mono_ns() < confirmed_ns + 2 * SECOND_NS);
         let path = life.active_path();
         let disk = life.lose_all_but_the_durable();
@@ -278,17 +273,17 @@ fn rotation_waits_for_the_groups_in_flight() {
     for seed in 0..12 {
         let mut life = Life::open(&SimDisk::new(seed), large());
         life.append_each(1, 10);
-        rest(&mut life);
+        life.rest();
         let first = life.active_path();
         while life.active_path() == first {
-            if life.core.shared().open_size().is_none() {
+            if life.core.shared().open().is_none() {
                 life.stage(1, LARGE_ENTRY_BYTES + seed as usize * 20_000);
             }
             life.core.turn().expect("the log goes on");
             let full = life.core.wal.active.as_ref().is_some_and(|active| !active.fits(LARGE_ENTRY_BYTES as u64));
-            waited += u32::from(full && life.core.in_flight.len() == 1 && life.core.shared().open_size().is_some());
+            waited += u32::from(full && life.core.in_flight.len() == 1 && life.core.shared().open().is_some());
             assert!(life.core.exclusive.is_none() || life.core.in_flight.is_empty(), "seed {seed}: both go on");
-            if life.core.shared().open_size().is_some() {
+            if life.core.shared().open().is_some() {
                 life.ops.poll(life.core.next_wait());
             }
         }

@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use super::super::campaign::{Depth, Report, run_case, run_seed};
 use super::super::case::Case;
-use super::super::oracle::{End, Found, Oracle, Seen, Violation};
+use super::super::oracle::{Found, Oracle, Seen, Violation};
 use crate::batch::LsnRange;
 use crate::format::{FlushMode, Gap, GapCause, Lsn};
 
@@ -109,8 +109,8 @@ fn told(batches: &[u64], mode: FlushMode) -> (Oracle, Seen) {
     (oracle, seen)
 }
 
-fn opened(mut oracle: Oracle, end: End, seen: &Seen, next_lsn: u64) -> Result<Oracle, Violation> {
-    oracle.ended(end, 20);
+fn opened(mut oracle: Oracle, seen: &Seen, next_lsn: u64) -> Result<Oracle, Violation> {
+    oracle.ended(20);
     oracle.opened(seen, FlushMode::Cautious, Lsn(next_lsn)).map(|()| oracle)
 }
 
@@ -121,11 +121,11 @@ fn gap(first: u64) -> Vec<Gap> {
 #[test]
 fn the_oracle_accepts_what_was_told_and_nothing_else() {
     let (oracle, seen) = told(&[1, 2, 1], FlushMode::Cautious);
-    assert!(opened(oracle.clone(), End::Cut, &seen, 5).is_ok());
+    assert!(opened(oracle.clone(), &seen, 5).is_ok());
     let broken = |how: fn(&mut Seen)| {
         let mut other = seen.clone();
         how(&mut other);
-        assert!(opened(oracle.clone(), End::Cut, &other, 5).is_err(), "{other:?}");
+        assert!(opened(oracle.clone(), &other, 5).is_err(), "{other:?}");
     };
     broken(|seen| drop(seen.entries.pop()));
     broken(|seen| drop(seen.entries.remove(1)));
@@ -134,32 +134,28 @@ fn the_oracle_accepts_what_was_told_and_nothing_else() {
     broken(|seen| seen.entries[1].timestamp_ns += 1);
     broken(|seen| seen.entries.push(Found { lsn: 5, timestamp_ns: 0, payload: Vec::new() }));
     broken(|seen| seen.gaps = gap(5));
-    assert!(opened(oracle.clone(), End::Cut, &seen, 6).is_err(), "an LSN is skipped");
-    assert!(opened(oracle, End::Cut, &seen, 4).is_err(), "an LSN is given again");
+    assert!(opened(oracle.clone(), &seen, 6).is_err(), "an LSN is skipped");
+    assert!(opened(oracle, &seen, 4).is_err(), "an LSN is given again");
 }
 
 #[test]
 fn the_oracle_lets_normal_mode_lose_49_entries_into_a_gap() {
     let (oracle, mut seen) = told(&[1; 50], FlushMode::Normal);
     seen.entries.truncate(1);
-    assert!(opened(oracle.clone(), End::Cut, &seen, 2).is_err(), "without a gap");
+    assert!(opened(oracle.clone(), &seen, 2).is_err(), "without a gap");
     seen.gaps = gap(2);
-    assert!(opened(oracle.clone(), End::Kill, &seen, 51).is_err(), "a kill loses nothing");
-    let after = opened(oracle.clone(), End::Cut, &seen, 51).expect("49 confirmed entries are lost, into a gap");
-    assert!(
-        opened(after.clone(), End::Cut, &Seen { gaps: Vec::new(), ..seen.clone() }, 51).is_err(),
-        "it is forgotten"
-    );
-    assert!(opened(after, End::Cut, &seen, 51).is_ok());
+    let after = opened(oracle.clone(), &seen, 51).expect("49 confirmed entries are lost, into a gap");
+    assert!(opened(after.clone(), &Seen { gaps: Vec::new(), ..seen.clone() }, 51).is_err(), "it is forgotten");
+    assert!(opened(after, &seen, 51).is_ok());
     let mut settled = oracle.clone();
     settled.settled(2);
-    assert!(opened(settled, End::Cut, &seen, 51).is_err(), "one of them had been synced");
+    assert!(opened(settled, &seen, 51).is_err(), "one of them had been synced");
     let mut late = oracle.clone();
-    late.ended(End::Cut, 2_000_000_000);
+    late.ended(2_000_000_000);
     assert!(late.opened(&seen, FlushMode::Cautious, Lsn(51)).is_err(), "they had been confirmed for too long");
     seen.entries.clear();
     seen.gaps = gap(1);
-    assert!(opened(oracle, End::Cut, &seen, 50).is_err(), "50 are too many");
+    assert!(opened(oracle, &seen, 50).is_err(), "50 are too many");
 }
 
 #[test]
@@ -172,9 +168,9 @@ fn the_oracle_wants_batches_whole_and_their_checkpoints_in_step() {
     oracle.submitted(lsns(1, 1), vec![payload.clone()], (7, 1), (10, 1)).expect("the LSN is due");
     oracle.submitted(lsns(2, 3), vec![payload; 2], (7, 2), (20, 2)).expect("the LSNs are due");
     let mut seen = Seen { entries: vec![found(1, 10), found(2, 20)], ..Seen::default() };
-    assert!(opened(oracle.clone(), End::Cut, &seen, 3).is_err(), "half a batch");
+    assert!(opened(oracle.clone(), &seen, 3).is_err(), "half a batch");
     seen.entries.pop();
-    let after = opened(oracle, End::Cut, &seen, 2).expect("nothing was confirmed");
+    let after = opened(oracle, &seen, 2).expect("nothing was confirmed");
     let checkpoint = |value: u64| [(vec![7], value.to_le_bytes().to_vec())].into();
     assert!(after.check_checkpoints(&checkpoint(1)).is_ok());
     assert!(after.check_checkpoints(&checkpoint(2)).is_err(), "of a batch that is lost");
