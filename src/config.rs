@@ -8,20 +8,23 @@
 //!
 //! Proof: the tests below, and `tests/it/config.rs` through the program.
 
+mod given;
 pub(crate) mod keys;
 pub(crate) mod sources;
+mod value;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::options::Options;
-use keys::{KEYS, Key, Rule, Value, edit_distance, nearest};
+use given::Style;
+use keys::{KEYS, Key, edit_distance, nearest, table_list, tables};
 use sources::Sources;
+use value::{Value, Wrong, parse_texts, parse_toml, split_list};
 
 /// Environment variables that are not settings of the table.
 const OTHER_VARIABLES: [&str; 2] = ["KIFA_DATA_DIR", "KIFA_LOG"];
@@ -68,7 +71,7 @@ impl ConfigError {
     }
 }
 
-/// A value given by flag: the key's name in the table, and the text.
+/// A value given by flag: the key's name in the table, and the text. A flag of a list may come many times.
 pub(crate) type FlagValue = (&'static str, String);
 
 /// The validated configuration.
@@ -92,13 +95,18 @@ pub(crate) fn data_dir(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsStr
 }
 
 impl Config {
-    pub(crate) fn new(data_dir: PathBuf) -> Config {
-        let values = KEYS.iter().map(|key| (key.default, Origin::Default)).collect();
+    /// A configuration of defaults only: one that reads from nowhere.
+    fn new(data_dir: PathBuf) -> Config {
+        let style = Style { expands: false, home: None };
+        let default = |key: &Key| {
+            let texts = if key.default.is_empty() { &[][..] } else { &[key.default][..] };
+            parse_texts(key, texts, style).expect("defaults obey their rules")
+        };
         Config {
             data_dir,
             options: Options::default(),
             sources: Sources::default(),
-            values,
+            values: KEYS.iter().map(|key| (default(key), Origin::Default)).collect(),
             unknown_variables: Vec::new(),
         }
     }
@@ -112,20 +120,28 @@ impl Config {
         flags: Vec<FlagValue>,
     ) -> Result<Config, ConfigError> {
         let mut config = Config::new(data_dir);
-        config.read_file(file)?;
-        config.read_variables(variables)?;
-        for (name, text) in flags {
-            let (at, key) = KEYS.iter().enumerate().find(|(_, key)| key.name == name).expect("flags name keys");
-            let origin = Origin::Flag(key.flag.expect("the key of a flag has a flag"));
-            config.set(at, key, parse_text(key, &text), origin)?;
-        }
+        let home = variables.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
+        let style = Style { expands: true, home };
+        config.read_file(file, style)?;
+        config.read_variables(variables, style)?;
+        config.read_flags(&flags)?;
+        config.apply();
         config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
+        config.sources.check().map_err(ConfigError::new)?;
         if config.sources.is_empty() {
-            let message =
-                "there is nothing to read from: add --stdin (or KIFA_STDIN=true, or stdin = true under [sources])";
+            let message = "there is nothing to read from: add --stdin, --file PATH, --tcp ADDR, --udp ADDR or --unix PATH \
+                (or a variable as KIFA_TCP, or sources in the configuration file)";
             return Err(ConfigError::usage(message));
         }
         Ok(config)
+    }
+
+    /// Puts the values into effect, whatever layer each came from.
+    fn apply(&mut self) {
+        for (at, key) in KEYS.iter().enumerate() {
+            let value = self.values[at].0.clone();
+            (key.apply)(self, &value);
+        }
     }
 
     /// The settings that are not defaults, as sentences for the log.
@@ -134,14 +150,26 @@ impl Config {
         given.map(|((value, origin), key)| format!("{key} is {value}, from {origin}"))
     }
 
-    fn set(&mut self, at: usize, key: &Key, value: Result<Value, String>, origin: Origin) -> Result<(), ConfigError> {
-        let value = value.map_err(|what| ConfigError::at(&origin, &what))?;
-        (key.apply)(self, value);
+    fn set(&mut self, at: usize, value: Result<Value, Wrong>, origin: Origin) -> Result<(), ConfigError> {
+        let value = value.map_err(|wrong| ConfigError::at(&origin, &wrong.message))?;
         self.values[at] = (value, origin);
         Ok(())
     }
 
-    fn read_variables(&mut self, variables: &[(OsString, OsString)]) -> Result<(), ConfigError> {
+    fn read_flags(&mut self, flags: &[FlagValue]) -> Result<(), ConfigError> {
+        let style = Style { expands: false, home: None };
+        for (at, key) in KEYS.iter().enumerate() {
+            let given = flags.iter().filter(|(name, _)| *name == key.name);
+            let texts: Vec<&str> = given.map(|(_, text)| text.as_str()).collect();
+            if !texts.is_empty() {
+                let origin = Origin::Flag(key.flag.expect("the key of a flag has a flag"));
+                self.set(at, parse_texts(key, &texts, style), origin)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_variables(&mut self, variables: &[(OsString, OsString)], style: Style<'_>) -> Result<(), ConfigError> {
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with("KIFA_")) else { continue };
             if value.is_empty() || OTHER_VARIABLES.contains(&name) {
@@ -151,13 +179,19 @@ impl Config {
                 self.unknown_variables.push(name.to_owned());
                 continue;
             };
-            let text = value.to_str().ok_or_else(|| "its value is not UTF-8".to_owned());
-            self.set(at, key, text.and_then(|text| parse_text(key, text)), Origin::Env(key.env))?;
+            let value = match value.to_str() {
+                Some(text) => {
+                    let texts = if key.is_list() { split_list(text) } else { vec![text.to_owned()] };
+                    parse_texts(key, &texts.iter().map(String::as_str).collect::<Vec<_>>(), style)
+                }
+                None => Err(format!("the value of {key} is not UTF-8").into()),
+            };
+            self.set(at, value, Origin::Env(key.env))?;
         }
         Ok(())
     }
 
-    fn read_file(&mut self, named: Option<&Path>) -> Result<(), ConfigError> {
+    fn read_file(&mut self, named: Option<&Path>, style: Style<'_>) -> Result<(), ConfigError> {
         let path = named.map_or_else(|| self.data_dir.join("kifa.toml"), Path::to_owned);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -182,7 +216,9 @@ impl Config {
                 let Some((at, key)) = find(table.get_ref(), name.get_ref()) else {
                     return Err(unknown_key(table.get_ref(), name.get_ref(), &here));
                 };
-                self.set(at, key, parse_toml(key, value), here)?;
+                let value = parse_toml(key, value, style);
+                let wrong_at = value.as_ref().err().and_then(|wrong| wrong.at);
+                self.set(at, value, wrong_at.map_or(here, origin))?;
             }
         }
         Ok(())
@@ -217,62 +253,14 @@ fn unknown_table(name: &str, value: &DeValue<'_>, known: bool, origin: &Origin) 
     }
     if !value.is_table() {
         let help = nearest("", name).map_or_else(
-            || "settings belong into the tables [storage], [wal], [ingester] and [sources]".to_owned(),
+            || format!("settings belong into the tables {}", table_list()),
             |key| format!("did you mean \"{}\" under [{}] ({})?", key.name, key.table, key.rule),
         );
         return ConfigError::at(origin, &format!("unknown key \"{name}\"; {help}"));
     }
-    let closest = KEYS.iter().map(|key| key.table).min_by_key(|table| edit_distance(name, table)).unwrap_or("wal");
-    let message =
-        format!("unknown table [{name}]; did you mean [{closest}]? (known: [storage], [wal], [ingester], [sources])");
+    let closest = tables().into_iter().min_by_key(|table| edit_distance(name, table)).unwrap_or_default();
+    let message = format!("unknown table [{name}]; did you mean [{closest}]? (known: {})", table_list());
     ConfigError::at(origin, &message)
-}
-
-fn not_in_range(key: &Key, found: &str) -> String {
-    match key.rule {
-        Rule::NotYet => format!("{key} is not supported by this version of kifa; remove it"),
-        Rule::Words(_) => format!("{key} is {found}; it must be one of: {}", key.rule),
-        _ => format!("{key} is {found}; it must be {}", key.rule),
-    }
-}
-
-/// A value from flag or environment.
-fn parse_text(key: &Key, text: &str) -> Result<Value, String> {
-    let text = text.trim();
-    let value = match key.rule {
-        Rule::Integer { min, max } => text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Integer),
-        Rule::Switch => match text {
-            "true" | "1" | "yes" | "on" => Some(Value::Switch(true)),
-            "false" | "0" | "no" | "off" => Some(Value::Switch(false)),
-            _ => None,
-        },
-        Rule::Words(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
-        Rule::NotYet => None,
-    };
-    value.ok_or_else(|| not_in_range(key, &format!("\"{text}\"")))
-}
-
-/// A value from the file; its type must fit, too.
-fn parse_toml(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, String> {
-    match (key.rule, value.get_ref()) {
-        (Rule::Integer { min, max }, DeValue::Integer(found)) => u64::from_str_radix(found.as_str(), found.radix())
-            .ok()
-            .filter(|value| (min..=max).contains(value))
-            .map(Value::Integer)
-            .ok_or_else(|| not_in_range(key, &found.to_string())),
-        (Rule::Switch, DeValue::Boolean(found)) => Ok(Value::Switch(*found)),
-        (Rule::Words(words), DeValue::String(found)) => words
-            .iter()
-            .find(|word| **word == *found)
-            .map(|word| Value::Word(word))
-            .ok_or_else(|| not_in_range(key, &format!("\"{found}\""))),
-        (Rule::NotYet, DeValue::Array(found)) if found.is_empty() => Ok(Value::Empty),
-        (_, other) => {
-            let kind = other.type_str();
-            let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
-            Err(not_in_range(key, &format!("{article} {kind}")))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,25 @@ pub(crate) struct DaemonArgs {
     /// Read standard input: one entry per line (LF or CR LF), empty lines skipped, up to 1 MiB each
     #[arg(long)]
     stdin: bool,
+    /// Follow a file, line by line, through rotation and truncation; may be given many times
+    #[arg(long, value_name = "PATH")]
+    file: Vec<String>,
+    /// Where a file begins that the store has not seen before: beginning or end
+    #[arg(long, value_name = "PLACE")]
+    file_from: Option<String>,
+    /// Listen for TCP connections, one entry per line; may be given many times
+    #[arg(long, value_name = "HOST:PORT")]
+    tcp: Vec<String>,
+    /// Listen for datagrams, one entry each, never confirmed; may be given many times
+    #[arg(long, value_name = "HOST:PORT")]
+    udp: Vec<String>,
+    /// Listen on a Unix socket, one entry per line; may be given many times
+    #[arg(long, value_name = "PATH")]
+    unix: Vec<String>,
+    /// Answer each entry of standard input, TCP and Unix sockets: OK and its number once it is confirmed. In the file a
+    /// listener may say otherwise
+    #[arg(long)]
+    confirm: bool,
     /// When entries are synced: normal (up to 49 confirmed entries at risk), cautious (none), emergency (none, and no
     /// compaction)
     #[arg(long, value_name = "MODE")]
@@ -81,6 +100,7 @@ pub(crate) struct DaemonArgs {
 
 const DAEMON_EXAMPLES: &str = "Examples:
   payments | kifa daemon --stdin -d /var/lib/kifa
+  kifa daemon --tcp 127.0.0.1:7000 --confirm --file /var/log/pos.log -d ./data
   kifa daemon --stdin -d ./data --flush-mode normal < backlog.jsonl
   KIFA_DATA_DIR=./data KIFA_STDIN=true kifa ingest -c /etc/kifa.toml
 
@@ -89,7 +109,12 @@ defaults. In the file:
   [wal]
   flush_mode = \"cautious\"
   [sources]
-  stdin = true
+  files = [\"/var/log/pos/*.log\", \"~/till.log\"]
+  tcp = [\"127.0.0.1:7000\",
+         { address = \"127.0.0.1:7001\", framing = \"octet\", confirm = true, name = \"till\" }]
+Paths of the file and of variables may have ~/ and wildcards; those of flags are
+taken as they are. A list in a variable is separated by commas; a comma that
+belongs to a path is doubled.
 ";
 
 impl DaemonArgs {
@@ -102,15 +127,19 @@ impl DaemonArgs {
             ("compaction_threshold", &self.compaction_threshold),
             ("channel_capacity", &self.channel_capacity),
             ("io_backend", &self.io_backend),
+            ("file_from", &self.file_from),
+        ];
+        let lists = [("files", &self.file), ("tcp", &self.tcp), ("udp", &self.udp), ("unix", &self.unix)];
+        let switches = [
+            ("stdin", self.stdin, "true"),
+            ("confirm", self.confirm, "true"),
+            ("compaction_enabled", self.no_compaction, "false"),
         ];
         let mut settings: Vec<FlagValue> =
             texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
-        if self.stdin {
-            settings.push(("stdin", "true".to_owned()));
-        }
-        if self.no_compaction {
-            settings.push(("compaction_enabled", "false".to_owned()));
-        }
+        settings.extend(lists.iter().flat_map(|(name, texts)| texts.iter().map(|text| (*name, text.clone()))));
+        let given = switches.into_iter().filter(|(_, is_given, _)| *is_given);
+        settings.extend(given.map(|(name, _, text)| (name, text.to_owned())));
         settings
     }
 }

@@ -1,77 +1,15 @@
-//! The table of settings: every key with its table, environment variable, flag, range and effect. Reading, checking,
-//! suggesting and the help text all come from here.
+//! The settings: every key with its table, environment variable, flag, range and effect. Reading, checking, suggesting and
+//! the help text all come from the one table in `keys/table.rs`.
+
+mod table;
 
 use std::fmt;
 
 use super::Config;
-use crate::format::FlushMode;
-use crate::io::SyncMethod;
-use crate::options::IoBackend;
+use super::given::Kind;
+use super::value::{Rule, Value};
 
-/// What a setting may be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Rule {
-    /// A whole number, both ends allowed.
-    Integer {
-        min: u64,
-        max: u64,
-    },
-    Switch,
-    Words(&'static [&'static str]),
-    /// A list that a later version will know; until then only an empty one is right.
-    NotYet,
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Rule::Integer { min, max } => write!(f, "{min} to {max}"),
-            Rule::Switch => f.write_str("true or false"),
-            Rule::Words(words) => f.write_str(&words.join(", ")),
-            Rule::NotYet => f.write_str("not supported by this version"),
-        }
-    }
-}
-
-/// A value that obeys its rule.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Value {
-    Integer(u64),
-    Switch(bool),
-    Word(&'static str),
-    Empty,
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::Integer(value) => value.fmt(f),
-            Value::Switch(value) => value.fmt(f),
-            Value::Word(value) => f.write_str(value),
-            Value::Empty => f.write_str("none"),
-        }
-    }
-}
-
-impl Value {
-    fn integer(self) -> u64 {
-        match self {
-            Value::Integer(value) => value,
-            _ => unreachable!("the rule of this key is a range"),
-        }
-    }
-
-    fn switch(self) -> bool {
-        matches!(self, Value::Switch(true))
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Value::Word(word) => word,
-            _ => unreachable!("the rule of this key is a list of words"),
-        }
-    }
-}
+pub(crate) use table::KEYS;
 
 /// One setting.
 pub(crate) struct Key {
@@ -80,8 +18,10 @@ pub(crate) struct Key {
     pub(crate) env: &'static str,
     pub(crate) flag: Option<&'static str>,
     pub(crate) rule: Rule,
-    pub(crate) default: Value,
-    pub(crate) apply: fn(&mut Config, Value),
+    /// As it would be written in the variable; empty for a list.
+    pub(crate) default: &'static str,
+    /// Puts a value into effect. Called for every key, in the order of the table.
+    pub(crate) apply: fn(&mut Config, &Value),
 }
 
 impl fmt::Display for Key {
@@ -90,133 +30,31 @@ impl fmt::Display for Key {
     }
 }
 
-const MIB: u64 = 1 << 20;
-
-/// Every setting. The ranges of the library's options are repeated here in the units of the keys; a test compares them.
-pub(crate) const KEYS: [Key; 12] = [
-    Key {
-        table: "storage",
-        name: "memtable_flush_threshold_mib",
-        env: "KIFA_MEMTABLE_FLUSH_THRESHOLD_MIB",
-        flag: Some("--memtable-threshold-mib"),
-        rule: Rule::Integer { min: 1, max: 1024 },
-        default: Value::Integer(4),
-        apply: |config, value| config.options.memtable_bytes = (value.integer() * MIB) as usize,
-    },
-    Key {
-        table: "storage",
-        name: "compaction_threshold",
-        env: "KIFA_COMPACTION_THRESHOLD",
-        flag: Some("--compaction-threshold"),
-        rule: Rule::Integer { min: 2, max: 64 },
-        default: Value::Integer(4),
-        apply: |config, value| config.options.compaction_threshold = value.integer() as usize,
-    },
-    Key {
-        table: "storage",
-        name: "compaction_enabled",
-        env: "KIFA_COMPACTION_ENABLED",
-        flag: Some("--no-compaction"),
-        rule: Rule::Switch,
-        default: Value::Switch(true),
-        apply: |config, value| config.options.compaction_enabled = value.switch(),
-    },
-    Key {
-        table: "storage",
-        name: "io_backend",
-        env: "KIFA_IO_BACKEND",
-        flag: Some("--io-backend"),
-        rule: Rule::Words(&["auto", "uring", "portable"]),
-        default: Value::Word("auto"),
-        apply: |config, value| {
-            config.options.io_backend = match value.word() {
-                "uring" => IoBackend::Uring,
-                "portable" => IoBackend::Portable,
-                _ => IoBackend::Auto,
-            }
-        },
-    },
-    Key {
-        table: "wal",
-        name: "flush_mode",
-        env: "KIFA_FLUSH_MODE",
-        flag: Some("--flush-mode"),
-        rule: Rule::Words(&["normal", "cautious", "emergency"]),
-        default: Value::Word("cautious"),
-        apply: |config, value| {
-            config.options.flush_mode = match value.word() {
-                "normal" => FlushMode::Normal,
-                "emergency" => FlushMode::Emergency,
-                _ => FlushMode::Cautious,
-            }
-        },
-    },
-    Key {
-        table: "wal",
-        name: "segment_size_mib",
-        env: "KIFA_SEGMENT_SIZE_MIB",
-        flag: Some("--segment-size-mib"),
-        rule: Rule::Integer { min: 1, max: 1024 },
-        default: Value::Integer(16),
-        apply: |config, value| config.options.segment_bytes = value.integer() * MIB,
-    },
-    Key {
-        table: "wal",
-        name: "sync_method",
-        env: "KIFA_SYNC_METHOD",
-        flag: None,
-        rule: Rule::Words(&["auto", "linked", "dsync"]),
-        default: Value::Word("auto"),
-        apply: |config, value| {
-            config.options.sync_method = match value.word() {
-                "linked" => SyncMethod::Linked,
-                "dsync" => SyncMethod::Dsync,
-                _ => SyncMethod::Auto,
-            }
-        },
-    },
-    Key {
-        table: "ingester",
-        name: "channel_capacity",
-        env: "KIFA_CHANNEL_CAPACITY",
-        flag: Some("--channel-capacity"),
-        rule: Rule::Integer { min: 1, max: 65_536 },
-        default: Value::Integer(1024),
-        apply: |config, value| config.options.channel_capacity = value.integer() as usize,
-    },
-    Key {
-        table: "sources",
-        name: "stdin",
-        env: "KIFA_STDIN",
-        flag: Some("--stdin"),
-        rule: Rule::Switch,
-        default: Value::Switch(false),
-        apply: |config, value| config.sources.stdin = value.switch().then(Default::default),
-    },
-    not_yet("files", "KIFA_FILES"),
-    not_yet("tcp", "KIFA_TCP"),
-    not_yet("udp", "KIFA_UDP"),
-];
-
-/// A source that has its name but not its code: to accept it without an effect would lose somebody's entries.
-const fn not_yet(name: &'static str, env: &'static str) -> Key {
-    Key {
-        table: "sources",
-        name,
-        env,
-        flag: None,
-        rule: Rule::NotYet,
-        default: Value::Empty,
-        apply: |_, value| assert_eq!(value, Value::Empty),
+impl Key {
+    /// Whether a layer may give it many values.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.rule, Rule::Sources(kind) if kind != Kind::Stdin)
     }
+}
+
+/// The tables of the file, each as `[name]`.
+pub(crate) fn tables() -> Vec<&'static str> {
+    let mut tables: Vec<&str> = KEYS.iter().map(|key| key.table).collect();
+    tables.dedup();
+    tables
+}
+
+/// The tables as text: `[storage], [wal]`.
+pub(crate) fn table_list() -> String {
+    tables().iter().map(|table| format!("[{table}]")).collect::<Vec<_>>().join(", ")
 }
 
 /// The settings as text for `--help`.
 pub(crate) fn help() -> String {
     let mut text = String::from("Settings, each by its key in the file and its environment variable:\n");
-    for key in KEYS.iter().filter(|key| key.rule != Rule::NotYet) {
-        let name = key.to_string();
-        text.push_str(&format!("  {name}: {}; default {}\n    {}\n", key.rule, key.default, key.env));
+    for key in &KEYS {
+        let default = if key.default.is_empty() { "none" } else { key.default };
+        text.push_str(&format!("  {key}: {}; default {default}\n    {}\n", key.rule, key.env));
     }
     text
 }
@@ -252,25 +90,37 @@ mod tests {
     use super::*;
     use crate::options::Options;
 
-    #[test]
-    fn the_defaults_of_the_table_are_those_of_the_library() {
+    /// Everything that settings have an effect on, after this value was applied to a fresh configuration.
+    fn applied(key: &Key, value: &Value) -> Config {
         let mut config = Config::new("d".into());
-        for key in &KEYS {
-            (key.apply)(&mut config, key.default);
-        }
-        assert_eq!(config.options, Options::default());
-        assert!(config.sources.is_empty());
+        (key.apply)(&mut config, value);
+        config
     }
 
     #[test]
-    fn the_ends_of_each_range_are_valid_options() {
+    fn the_defaults_of_the_table_are_those_of_the_library_and_the_sources() {
+        let config = Config::load("absent".into(), None, &[], vec![("stdin", "true".to_owned())]).unwrap();
+        let fresh = Config::new("absent".into());
+        assert_eq!(config.options, Options::default());
+        assert_eq!(
+            (config.sources.limits, config.sources.file_limits),
+            (fresh.sources.limits, fresh.sources.file_limits)
+        );
+        assert_eq!(config.sources.defaults, fresh.sources.defaults);
+    }
+
+    #[test]
+    fn the_ends_of_each_range_are_valid_and_have_an_effect() {
         for key in &KEYS {
-            let Rule::Integer { min, max } = key.rule else { continue };
-            for value in [min, max] {
-                let mut config = Config::new("d".into());
-                (key.apply)(&mut config, Value::Integer(value));
+            let ends = match key.rule {
+                Rule::Integer { min, max } => vec![Value::Integer(min), Value::Integer(max)],
+                Rule::Time { min, max, .. } => vec![Value::Time(Some(min)), Value::Time(Some(max))],
+                _ => continue,
+            };
+            for value in ends {
+                let config = applied(key, &value);
                 config.options.validate().unwrap_or_else(|error| panic!("{key} = {value}: {error}"));
-                assert!(value == 4 || config.options != Options::default(), "{key} has no effect");
+                assert!(value.to_string() == key.default || config != Config::new("d".into()), "{key} has no effect");
             }
         }
     }
@@ -284,11 +134,20 @@ mod tests {
                 _ => continue,
             };
             for value in other {
-                let mut config = Config::new("d".into());
-                (key.apply)(&mut config, value);
-                let is_default = config.options == Options::default() && config.sources.is_empty();
-                assert_eq!(is_default, value == key.default, "{key} = {value}");
+                let is_default = applied(key, &value) == Config::new("d".into());
+                assert_eq!(is_default, value.to_string() == key.default, "{key} = {value}");
             }
+        }
+    }
+
+    #[test]
+    fn names_variables_and_flags_are_used_once() {
+        for (at, key) in KEYS.iter().enumerate() {
+            for other in &KEYS[..at] {
+                assert!(key.name != other.name && key.env != other.env, "{key} and {other}");
+                assert!(key.flag.is_none() || key.flag != other.flag, "{key} and {other}");
+            }
+            assert_eq!(key.env, format!("KIFA_{}", key.name.to_uppercase()), "{key}");
         }
     }
 
@@ -299,6 +158,7 @@ mod tests {
         assert_eq!(name("wal", "flush-mode").as_deref(), Some("wal.flush_mode"));
         assert_eq!(name("storage", "segment_size_mib").as_deref(), Some("wal.segment_size_mib"));
         assert_eq!(name("storage", "compaction_treshold").as_deref(), Some("storage.compaction_threshold"));
+        assert_eq!(name("sources", "file").as_deref(), Some("sources.files"));
         assert_eq!(name("wal", "colour"), None);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
     }

@@ -1,5 +1,8 @@
 //! Every layer, every kind of mistake.
 
+use std::time::Duration;
+
+use super::sources::{FileSource, FileStart, FileWatch, Framing, Listener, StdinSource, UdpSource};
 use super::*;
 use crate::format::FlushMode;
 use crate::options::IoBackend;
@@ -44,7 +47,7 @@ fn flags_over_environment_over_file_over_defaults() {
 fn every_key_of_the_file_has_its_effect() {
     let toml = "[storage]\nmemtable_flush_threshold_mib = 8\ncompaction_threshold = 0x6\ncompaction_enabled = false\n\
         io_backend = \"portable\"\n[wal]\nflush_mode = \"normal\"\nsegment_size_mib = 1\nsync_method = \"linked\"\n\
-        [ingester]\nchannel_capacity = 9\n[sources]\nstdin = true\nfiles = []\ntcp = []\nudp = []\n";
+        [ingester]\nchannel_capacity = 9\n[sources]\nstdin = true\nfiles = []\ntcp = []\nudp = []\nunix = []\n";
     let config = load(toml, &[], &[]).unwrap();
     let options = &config.options;
     assert_eq!((options.memtable_bytes, options.compaction_threshold), (8 << 20, 6));
@@ -89,12 +92,43 @@ fn mistakes_in_the_file_name_line_key_and_range() {
             "kifa.toml line 2: storage.compaction_enabled is an integer; it must be true or false",
         ),
         (
-            "[sources]\ntcp = [\"127.0.0.1:5514\"]",
-            "kifa.toml line 2: sources.tcp is not supported by this version of kifa; remove it",
+            "[sources]\nfiles = \"a.log\"",
+            "kifa.toml line 2: sources.files is a string; it must be a list of paths, written [\"/var/log/pos/*.log\"]",
         ),
         (
-            "[sources]\nfiles = \"a.log\"",
-            "kifa.toml line 2: sources.files is not supported by this version of kifa; remove it",
+            "[sources]\ntcp = [\n\"127.0.0.1:5514\",\n\"7000\"]",
+            "kifa.toml line 4: sources.tcp: \"7000\" is not an address to listen on: the port is missing; write HOST:PORT, as \
+             127.0.0.1:7000",
+        ),
+        (
+            "[sources]\ntcp = [\n\"127.0.0.1:5514\",\n\"127.0.0.1:5514\"]",
+            "kifa.toml line 4: sources.tcp names 127.0.0.1:5514 twice; remove one of them",
+        ),
+        (
+            "[[sources.tcp]]\naddress = \"127.0.0.1:1\"\nframing = \"null\"",
+            "kifa.toml line 3: framing of sources.tcp is \"null\"; it must be one of: newline, octet, nul",
+        ),
+        (
+            "[[sources.unix]]\naddress = \"/run/till\"",
+            "kifa.toml line 1: sources.unix has an element without path; write { path = \"…\" }",
+        ),
+        (
+            "[sources]\nudp = [{ address = \"127.0.0.1:1\", framming = \"octet\" }]",
+            "kifa.toml line 2: unknown option \"framming\" of sources.udp; known: address, name",
+        ),
+        (
+            "[sources]\ntcp = [{ address = \"127.0.0.1:1\", framming = \"octet\" }]",
+            "kifa.toml line 2: unknown option \"framming\" of sources.tcp; did you mean \"framing\"? (known: address, framing, \
+             confirm, name)",
+        ),
+        (
+            "[ingester]\nidle_timeout = 30",
+            "kifa.toml line 2: ingester.idle_timeout is an integer; it must be 1s to 30d, or 0 for never, written with its \
+             unit: ms, s, m, h or d",
+        ),
+        (
+            "[ingester]\nfile_rescan = \"0\"",
+            "kifa.toml line 2: ingester.file_rescan is \"0\"; it must be 10ms to 1h, written with its unit: ms, s, m, h or d",
         ),
     ];
     for (toml, expected) in cases {
@@ -118,8 +152,10 @@ fn mistakes_in_environment_and_flags_name_their_place() {
     let expected =
         "the environment variable KIFA_CHANNEL_CAPACITY: ingester.channel_capacity is \"many\"; it must be 1 to 65536";
     assert_eq!(error, expected);
-    let error = load("", &[("KIFA_UDP", "0.0.0.0:514")], &[]).unwrap_err();
-    assert!(error.ends_with("sources.udp is not supported by this version of kifa; remove it"), "{error}");
+    let error = load("", &[("KIFA_UDP", "127.0.0.1:514,,")], &[]).unwrap_err();
+    assert!(error.starts_with("the environment variable KIFA_UDP: sources.udp: \"127.0.0.1:514,\" is not"), "{error}");
+    let error = load("", &[("KIFA_TCP", "a:1,")], &[]).unwrap_err();
+    assert!(error.ends_with("sources.tcp has an empty element; write [\"127.0.0.1:7000\"]"), "{error}");
     let error = load("", &[], &[("compaction_threshold", "1")]).unwrap_err();
     assert_eq!(error, "--compaction-threshold: storage.compaction_threshold is \"1\"; it must be 2 to 64");
     let dir = PathBuf::from("absent");
@@ -154,4 +190,97 @@ fn the_data_directory_is_named_and_never_guessed() {
     assert_eq!(data_dir(None, env("b")), Ok("b".into()));
     assert!(data_dir(None, env("")).unwrap_err().is_usage);
     assert!(data_dir(None, |_| None).unwrap_err().message.contains("-d DIR"));
+}
+
+fn listener<A: From<String>>(address: &str, framing: Framing, confirm: bool, name: Option<&str>) -> Listener<A> {
+    Listener { address: address.to_owned().into(), framing, confirm, name: name.map(str::to_owned) }
+}
+
+#[test]
+fn sources_of_every_kind_with_and_without_options() {
+    let toml = "[sources]\nconfirm = true\nfile_from = \"end\"\nstdin = { confirm = false, name = \"till\" }\n\
+        files = [\"~/x.log\", { path = \"/var/log/*.log\", from = \"beginning\" }]\nunix = [\"/run/a.sock\"]\n\
+        udp = [\"[::1]:514\", { address = \"localhost:514\", name = \"syslog\" }]\n\
+        [[sources.tcp]]\naddress = \"127.0.0.1:7000\"\nframing = \"octet\"\nconfirm = false\n\
+        [[sources.tcp]]\naddress = \"127.0.0.1:7001\"\nname = \"bar\"\n\
+        [ingester]\nidle_timeout = 0\nline_timeout = \"1m30s\"\nfile_rescan = \"250ms\"\nfile_watch = \"poll\"\n";
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("kifa.toml"), toml).unwrap();
+    let config = Config::load(dir.path().to_owned(), None, &pairs(&[("HOME", "/home/agent/")]), Vec::new()).unwrap();
+    let sources = &config.sources;
+    assert_eq!(sources.stdin, Some(StdinSource { confirm: false, name: Some("till".to_owned()) }));
+    let file = |path: &str, is_pattern, start| FileSource { path: path.into(), is_pattern, start, name: None };
+    let files = [file("/home/agent/x.log", false, FileStart::End), file("/var/log/*.log", true, FileStart::Beginning)];
+    assert_eq!(sources.files, files);
+    let tcp = [
+        listener("127.0.0.1:7000", Framing::Octet, false, None),
+        listener("127.0.0.1:7001", Framing::Newline, true, Some("bar")),
+    ];
+    assert_eq!(sources.tcp, tcp);
+    assert_eq!(sources.unix, [listener("/run/a.sock", Framing::Newline, true, None)]);
+    let names: Vec<String> = sources.udp.iter().map(UdpSource::source_name).collect();
+    assert_eq!(names, ["udp:[::1]:514", "syslog"]);
+    assert_eq!(sources.limits.idle_timeout, None);
+    assert_eq!(sources.limits.line_timeout, Some(Duration::from_secs(90)));
+    assert_eq!((sources.file_limits.rescan, sources.file_limits.watch), (Duration::from_millis(250), FileWatch::Poll));
+    let settings: Vec<String> = config.settings().collect();
+    let expected = "127.0.0.1:7000 (framing octet, confirm false), 127.0.0.1:7001 (name bar)";
+    assert!(settings.iter().any(|line| line.starts_with(&format!("sources.tcp is {expected}, from "))), "{settings:?}");
+}
+
+#[test]
+fn a_list_of_a_higher_layer_replaces_the_lower_one_and_confirm_speaks_for_all_that_do_not() {
+    let toml = "[sources]\ntcp = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nunix = [{ path = \"/run/a\", confirm = false }, \"/run/b\"]";
+    let variables = [("KIFA_TCP", "127.0.0.1:3, localhost:4"), ("KIFA_FILES", "/a,,b,/c*")];
+    let config = load(toml, &variables, &[("confirm", "true"), ("files", "/d*"), ("files", "/e,~")]).unwrap();
+    let tcp: Vec<_> = config.sources.tcp.iter().map(|tcp| (tcp.address.as_str(), tcp.confirm)).collect();
+    assert_eq!(tcp, [("127.0.0.1:3", true), ("localhost:4", true)]);
+    let unix: Vec<_> = config.sources.unix.iter().map(|unix| unix.confirm).collect();
+    assert_eq!(unix, [false, true]);
+    let files: Vec<_> =
+        config.sources.files.iter().map(|file| (file.path.to_str().unwrap(), file.is_pattern)).collect();
+    assert_eq!(files, [("/d*", false), ("/e,~", false)], "a flag's path is taken as it is");
+    let config = load("", &variables, &[]).unwrap();
+    let files: Vec<_> =
+        config.sources.files.iter().map(|file| (file.path.to_str().unwrap(), file.is_pattern)).collect();
+    assert_eq!(files, [("/a,b", false), ("/c*", true)]);
+    assert!(config.sources.stdin.is_some_and(|stdin| !stdin.confirm));
+}
+
+#[test]
+fn addresses_paths_and_names_that_cannot_be_right() {
+    let cases = [
+        ("tcp", "127.0.0.1", "the port is missing"),
+        ("tcp", "127.0.0.1:", "must be a number up to 65535"),
+        ("tcp", "127.0.0.1:+1", "must be a number up to 65535"),
+        ("tcp", "127.0.0.1:65536", "must be a number up to 65535"),
+        ("udp", ":514", "for all of them write 0.0.0.0:514 or [::]:514"),
+        ("tcp", "*:514", "for all of them write 0.0.0.0:514"),
+        ("tcp", "::1:514", "written in brackets, as [::1]:514"),
+        ("tcp", "http://x:80", "an IPv6 address is written in brackets"),
+        ("tcp", "a b:80", "neither a name nor an IP address"),
+        ("unix", "", "has an empty element"),
+        ("files", "a\nb", "has a control character"),
+    ];
+    for (key, text, expected) in cases {
+        let error = load("", &[], &[(key, text)]).expect_err(text);
+        assert!(error.contains(expected), "{key} {text}: {error}");
+    }
+    let long = "x".repeat(104);
+    assert!(
+        load("", &[], &[("unix", &long)]).unwrap_err().contains("has 104 bytes; the path of a socket may have 103")
+    );
+    assert!(load("", &[("KIFA_FILES", "~root/x")], &[]).unwrap_err().contains("write the whole path"));
+    assert!(load("", &[("KIFA_FILES", "~/x")], &[]).unwrap_err().contains("HOME is not set"));
+    let same = "[sources]\ntcp = [{ address = \"a:1\", name = \"x\" }]\nunix = [{ path = \"/b\", name = \"x\" }]";
+    assert!(
+        load(same, &[], &[]).unwrap_err().contains("one of sources.tcp and one of sources.unix have the same name")
+    );
+    let taken = "[sources]\ntcp = [{ address = \"a:1\", name = \"stdin\" }]";
+    assert!(load(taken, &[], &[]).unwrap_err().contains("the same name, \"stdin\""));
+    let empty = "[sources]\ntcp = [{ address = \"a:1\", name = \"\" }]";
+    assert!(load(empty, &[], &[]).unwrap_err().ends_with("the name of a source has 0 bytes; it must have 1 to 255"));
+    let small = load("[ingester]\nconnection_buffer_kib = 512\n", &[], &[]).unwrap_err();
+    assert!(small.contains("ingester.connection_buffer_kib is 512, less than"), "{small}");
+    load("[ingester]\nconnection_buffer_kib = 512\nline_bytes_max = 4096\n", &[], &[]).unwrap();
 }

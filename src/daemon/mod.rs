@@ -87,6 +87,7 @@ struct Running<'a> {
 
 fn open_sources<'a>(config: &Config, context: Context<'a>) -> Result<Vec<Running<'a>>> {
     let mut sources = Vec::new();
+    refuse_unsupported(config)?;
     if let Some(stdin) = &config.sources.stdin {
         let stdin = Stdin::open(stdin, context)?;
         let run = move || {
@@ -98,6 +99,24 @@ fn open_sources<'a>(config: &Config, context: Context<'a>) -> Result<Vec<Running
         sources.push(Running { name: "kifa-stdin", run: Box::new(run) });
     }
     Ok(sources)
+}
+
+/// What can be configured and is not there yet: to take it without an effect would lose somebody's entries.
+fn refuse_unsupported(config: &Config) -> Result<()> {
+    let sources = &config.sources;
+    let unsupported = [
+        (!sources.files.is_empty(), "files"),
+        (!sources.tcp.is_empty(), "tcp"),
+        (!sources.udp.is_empty(), "udp"),
+        (!sources.unix.is_empty(), "unix"),
+        (sources.stdin.as_ref().is_some_and(|stdin| stdin.confirm), "confirm"),
+    ];
+    match unsupported.iter().find(|(is_asked_for, _)| *is_asked_for) {
+        Some((_, key)) => {
+            Err(Error::InvalidOption(format!("sources.{key} is not supported by this version of kifa; remove it")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Returns when every source has ended: the first error, else the signal, else the end of input.

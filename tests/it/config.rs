@@ -51,7 +51,7 @@ fn mistakes_are_78_or_on_the_command_line_64() {
             78,
             "KIFA_SEGMENT_SIZE_MIB: wal.segment_size_mib is \"0\"; it must be 1 to 1024",
         ),
-        (&[("KIFA_TCP", "127.0.0.1:5514")], &["--stdin"], 78, "sources.tcp is not supported by this version"),
+        (&[("KIFA_TCP", "5514")], &["--stdin"], 78, "KIFA_TCP: sources.tcp: \"5514\" is not an address to listen on"),
         (&[("KIFA_LOG", "kifa=loud")], &["--stdin"], 78, "KIFA_LOG is \"kifa=loud\""),
         (&[], &["--stdin", "-c", "/absent.toml"], 78, "cannot read /absent.toml"),
         (&[], &["--stdin", "--compaction-threshold", "65"], 64, "it must be 2 to 64"),
