@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::exit::{self, Command};
 use super::output::Format;
+use super::sources::SourceArgs;
 use super::time;
 use crate::config::{FlagValue, keys};
 
@@ -145,11 +146,14 @@ impl DaemonArgs {
 }
 
 /// Which entries; shared by query and export.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Selection {
     /// Smallest LSN
     #[arg(long, value_name = "LSN")]
     pub(crate) from_lsn: Option<u64>,
+    /// Only what comes behind this LSN: how a reader goes on where it stopped
+    #[arg(long, value_name = "LSN", conflicts_with = "from_lsn")]
+    pub(crate) after_lsn: Option<u64>,
     /// Largest LSN; it belongs to the range
     #[arg(long, value_name = "LSN")]
     pub(crate) to_lsn: Option<u64>,
@@ -166,6 +170,8 @@ pub(crate) struct Selection {
     /// Newest first
     #[arg(short, long)]
     pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
 }
 
 fn from_time(text: &str) -> Result<u64, String> {
@@ -197,6 +203,7 @@ const QUERY_EXAMPLES: &str = "Examples:
   kifa query -d ./data --since 1h30m                   the last hour and a half
   kifa query -d ./data --from 2026-01-29 --to 2026-01-29
   kifa query -d ./data --from-lsn 100 --to-lsn 199 -o json | jq -r .data
+  kifa query -d ./data --source 'tcp:*' --source stdin --show-source
 
 Times are UTC, in the output and, unless an offset is given, in the options.
 
@@ -208,6 +215,11 @@ json:  one object per line. \"data\" is the payload as a string; a payload that 
 csv:   RFC 4180 with a header line and LF line ends. Data that starts with = + - @
        ' TAB CR or LF gets a ' in front, so that no spreadsheet runs it.
 hex:   LSN, milliseconds since 1970 and payload in hexadecimal digits.
+
+--show-source adds the name of each entry's source in front of the payload: in
+text with its spaces as \\x20, in json as \"source\", in csv as a column, in hex
+as digits. An entry without a source (written by the library) has - in text and
+hex, null in json, an empty field in csv; --source - selects it.
 
 Notes (unconfirmed entries, clock steps, gaps, expired entries) go to stderr, one
 line each.

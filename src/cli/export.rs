@@ -46,8 +46,10 @@ pub(crate) fn run(args: ExportArgs) -> Result<Exit, Failure> {
 }
 
 fn to_stdout(mut scan: Scan, args: &ExportArgs) -> Result<Exit, Failure> {
-    let mut printer = Printer::new(args.format, io::stdout().lock());
-    let driven = scan::drive(&mut scan, args.selection.limit, |entry| printer.entry(entry));
+    let mut printer = Printer::new(args.format, args.selection.sources.show_source, io::stdout().lock());
+    let driven = scan::drive(&mut scan, &mut args.selection.sources.filter(), args.selection.limit, |entry, name| {
+        printer.entry(entry, name)
+    });
     let finished = printer.finish().map_err(Stopped::Output);
     match driven.and_then(|found| finished.map(|_| found)) {
         Ok(found) => Ok(exit(found)),
@@ -65,18 +67,23 @@ fn to_file(
 ) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::read(format!("cannot write {}: {error}", target.path.display()));
     let temporary = Temporary::create(&target.parent).map_err(failed)?;
-    let mut printer = Printer::new(args.format, &temporary.file);
+    let mut printer = Printer::new(args.format, args.selection.sources.show_source, &temporary.file);
     let mut tick = 0;
-    let driven = scan::drive(&mut scan, args.selection.limit, |entry: &EntryRef<'_>| {
-        tick += 1;
-        if tick % TICK_ENTRIES == 0 {
-            progress.inc(TICK_ENTRIES);
-            if signals.received().is_some() {
-                return Err(io::ErrorKind::Interrupted.into());
+    let driven = scan::drive(
+        &mut scan,
+        &mut args.selection.sources.filter(),
+        args.selection.limit,
+        |entry: &EntryRef<'_>, name| {
+            tick += 1;
+            if tick % TICK_ENTRIES == 0 {
+                progress.inc(TICK_ENTRIES);
+                if signals.received().is_some() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
             }
-        }
-        printer.entry(entry)
-    });
+            printer.entry(entry, name)
+        },
+    );
     if let Some(signal) = signals.received() {
         return Ok(stopped_by(signal));
     }

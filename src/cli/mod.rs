@@ -16,6 +16,7 @@ mod logging;
 mod output;
 mod query;
 mod scan;
+mod sources;
 mod stats;
 mod time;
 

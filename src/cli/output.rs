@@ -14,6 +14,7 @@ mod text;
 
 use std::io::{self, Write};
 
+use crate::cli::sources;
 use crate::cli::time::TimeText;
 use crate::query::EntryRef;
 
@@ -37,29 +38,50 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     format: Format,
+    show_source: bool,
     time: TimeText,
 }
 
+/// What is shown of where an entry came from.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// Nothing: it was not asked for.
+    Hidden,
+    /// That it has no source.
+    None,
+    Name(&'a str),
+}
+
 impl Encoder {
-    pub(crate) fn new(format: Format) -> Encoder {
-        Encoder { format, time: TimeText::new() }
+    pub(crate) fn new(format: Format, show_source: bool) -> Encoder {
+        Encoder { format, show_source, time: TimeText::new() }
     }
 
     /// Appends what comes before the first entry.
     pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
         if self.format == Format::Csv {
-            out.extend_from_slice(csv::HEADER);
+            csv::begin(self.show_source, out);
         }
     }
 
-    /// Appends one entry with its line end.
-    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>, out: &mut Vec<u8>) {
+    /// Appends one entry with its line end. `name` is its source's; a source without one is shown by its number.
+    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>, name: Option<&str>, out: &mut Vec<u8>) {
+        let number;
+        let origin = match (entry.source, name) {
+            _ if !self.show_source => Origin::Hidden,
+            (0, _) => Origin::None,
+            (_, Some(name)) => Origin::Name(name),
+            (unnamed, None) => {
+                number = sources::unnamed(unnamed);
+                Origin::Name(&number)
+            }
+        };
         let milliseconds = entry.timestamp_ns / 1_000_000;
         match self.format {
-            Format::Text => text::encode(entry, self.time.format(entry.timestamp_ns), out),
-            Format::Json => json::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, out),
-            Format::Csv => csv::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, out),
-            Format::Hex => hex::encode(entry, milliseconds, out),
+            Format::Text => text::encode(entry, self.time.format(entry.timestamp_ns), origin, out),
+            Format::Json => json::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, origin, out),
+            Format::Csv => csv::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, origin, out),
+            Format::Hex => hex::encode(entry, milliseconds, origin, out),
         }
         out.push(b'\n');
     }
@@ -73,14 +95,15 @@ pub(crate) struct Printer<W: Write> {
 }
 
 impl<W: Write> Printer<W> {
-    pub(crate) fn new(format: Format, target: W) -> Printer<W> {
-        let mut printer = Printer { encoder: Encoder::new(format), out: Vec::with_capacity(2 * FLUSH_BYTES), target };
+    pub(crate) fn new(format: Format, show_source: bool, target: W) -> Printer<W> {
+        let encoder = Encoder::new(format, show_source);
+        let mut printer = Printer { encoder, out: Vec::with_capacity(2 * FLUSH_BYTES), target };
         printer.encoder.begin(&mut printer.out);
         printer
     }
 
-    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>) -> io::Result<()> {
-        self.encoder.entry(entry, &mut self.out);
+    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>, name: Option<&str>) -> io::Result<()> {
+        self.encoder.entry(entry, name, &mut self.out);
         if self.out.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -177,11 +200,55 @@ pub(crate) mod tests {
 
     /// One entry through an encoder, without its line end.
     pub(crate) fn line(format: Format, payload: &[u8]) -> Vec<u8> {
+        encoded(format, false, (0, None), payload)
+    }
+
+    /// The same with the source shown, by number and name.
+    fn line_from(format: Format, source: (u16, Option<&str>), payload: &[u8]) -> String {
+        String::from_utf8(encoded(format, true, source, payload)).expect("the payload is UTF-8")
+    }
+
+    fn encoded(format: Format, show: bool, (source, name): (u16, Option<&str>), payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let entry = EntryRef { lsn: Lsn(1), timestamp_ns: EXAMPLE_NS, source: 0, payload };
-        Encoder::new(format).entry(&entry, &mut out);
+        let entry = EntryRef { lsn: Lsn(1), timestamp_ns: EXAMPLE_NS, source, payload };
+        Encoder::new(format, show).entry(&entry, name, &mut out);
         assert_eq!(out.pop(), Some(b'\n'));
         out
+    }
+
+    #[test]
+    fn the_source_is_a_field_of_its_own_and_no_source_shows_as_none() {
+        let tcp = (2, Some("tcp:127.0.0.1:5514"));
+        let all = |source| {
+            [Format::Text, Format::Json, Format::Csv, Format::Hex].map(|format| line_from(format, source, b"x"))
+        };
+        assert_eq!(
+            all(tcp),
+            [
+                "[1] 2026-01-31 18:30:00 UTC tcp:127.0.0.1:5514 x",
+                r#"{"lsn":1,"timestamp":"2026-01-31 18:30:00 UTC","timestamp_ms":1769884200000,"source":"tcp:127.0.0.1:5514","data":"x"}"#,
+                r#"1,"2026-01-31 18:30:00 UTC",1769884200000,"tcp:127.0.0.1:5514","x""#,
+                "0000000000000001 0000019c1551ac40 7463703a3132372e302e302e313a35353134 78",
+            ]
+        );
+        assert_eq!(
+            all((0, None)),
+            [
+                "[1] 2026-01-31 18:30:00 UTC - x",
+                r#"{"lsn":1,"timestamp":"2026-01-31 18:30:00 UTC","timestamp_ms":1769884200000,"source":null,"data":"x"}"#,
+                r#"1,"2026-01-31 18:30:00 UTC",1769884200000,,"x""#,
+                "0000000000000001 0000019c1551ac40 - 78",
+            ]
+        );
+        assert!(line_from(Format::Text, (7, None), b"x").ends_with(" UTC #7 x"));
+    }
+
+    #[test]
+    fn a_source_name_can_neither_drive_the_terminal_nor_look_like_two_fields() {
+        let named = |format, name| line_from(format, (1, Some(name)), b"x");
+        assert_eq!(named(Format::Text, "my file\x1b[2J"), "[1] 2026-01-31 18:30:00 UTC my\\x20file\\x1b[2J x");
+        assert!(named(Format::Json, "a\"\x1b").contains(r#""source":"a\"\u001b","#));
+        assert!(named(Format::Csv, "=a\"b").contains(r#","'=a""b","#));
     }
 
     #[test]
@@ -229,8 +296,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_printer_writes_the_header_even_without_entries() {
-        let out = Printer::new(Format::Csv, Vec::new()).finish().unwrap();
+        let out = Printer::new(Format::Csv, false, Vec::new()).finish().unwrap();
         assert_eq!(out, b"lsn,timestamp,timestamp_ms,data\n");
-        assert!(Printer::new(Format::Json, Vec::new()).finish().unwrap().is_empty());
+        let out = Printer::new(Format::Csv, true, Vec::new()).finish().unwrap();
+        assert_eq!(out, b"lsn,timestamp,timestamp_ms,source,data\n");
+        assert!(Printer::new(Format::Json, false, Vec::new()).finish().unwrap().is_empty());
     }
 }

@@ -16,8 +16,10 @@ pub(crate) fn run(args: QueryArgs) -> Result<Exit, Failure> {
     let range = scan::range(&args.selection)?;
     let reader = Reader::open(dir).map_err(Failure::read)?;
     let mut scan = reader.scan(range).map_err(Failure::read)?;
-    let mut printer = Printer::new(args.format, io::stdout().lock());
-    let driven = scan::drive(&mut scan, args.selection.limit, |entry| printer.entry(entry));
+    let mut printer = Printer::new(args.format, args.selection.sources.show_source, io::stdout().lock());
+    let driven = scan::drive(&mut scan, &mut args.selection.sources.filter(), args.selection.limit, |entry, name| {
+        printer.entry(entry, name)
+    });
     // What was found before a failure is printed all the same.
     let finished = printer.finish().map_err(Stopped::Output);
     match driven.and_then(|found| finished.map(|_| found)) {

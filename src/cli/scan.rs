@@ -1,10 +1,11 @@
-//! What `query` and `export` share: the range, the scan that goes on behind damage, and the notes about its result.
+//! What reading commands share: the range, the scan that goes on behind damage, and the notes about its result.
 
 use std::io;
 
 use super::args::Selection;
 use super::complain;
 use super::exit::Failure;
+use super::sources::SourceFilter;
 use super::time::TimeText;
 use crate::error::Error;
 use crate::format::{ClockStep, Gap, GapCause, Lsn};
@@ -34,6 +35,9 @@ pub(crate) enum Stopped {
 pub(crate) fn range(selection: &Selection) -> Result<ScanRange, Failure> {
     let mut range = ScanRange { reverse: selection.reverse, ..ScanRange::default() };
     range.from_lsn = selection.from_lsn.map_or(range.from_lsn, Lsn);
+    if let Some(after) = selection.after_lsn {
+        range.from_lsn = Lsn(after.saturating_add(1));
+    }
     range.to_lsn = selection.to_lsn.map_or(range.to_lsn, Lsn);
     range.from_ns = selection.from_time.unwrap_or(range.from_ns);
     range.to_ns = selection.to_time.unwrap_or(range.to_ns);
@@ -49,18 +53,25 @@ pub(crate) fn range(selection: &Selection) -> Result<ScanRange, Failure> {
     Ok(range)
 }
 
-/// Hands up to `limit` entries to `each`. Damaged places are named on stderr and passed over.
+/// Hands up to `limit` entries that the filter lets through to `each`, with the names of their sources. Damaged places are
+/// named on stderr and passed over.
 pub(crate) fn drive(
     scan: &mut Scan,
+    filter: &mut SourceFilter,
     limit: Option<u64>,
-    mut each: impl FnMut(&EntryRef<'_>) -> io::Result<()>,
+    mut each: impl FnMut(&EntryRef<'_>, Option<&str>) -> io::Result<()>,
 ) -> Result<Found, Stopped> {
+    if let Some(note) = filter.unmatched(scan.source_names()) {
+        complain(format_args!("note: {note}"));
+    }
     let mut found = Found::default();
     while limit.is_none_or(|limit| found.entries < limit) {
-        match scan.next_entry() {
-            Ok(Some(entry)) => {
-                each(&entry).map_err(Stopped::Output)?;
-                found.entries += 1;
+        match scan.next_named() {
+            Ok(Some((entry, name))) => {
+                if filter.wants(entry.source, name) {
+                    each(&entry, name).map_err(Stopped::Output)?;
+                    found.entries += 1;
+                }
             }
             Ok(None) => break,
             Err(error @ (Error::Corrupt(_) | Error::Io { .. })) => {
@@ -135,7 +146,7 @@ mod tests {
     fn selection(lsns: (u64, u64), times: (u64, u64)) -> Selection {
         let (from_lsn, to_lsn) = (Some(lsns.0), Some(lsns.1));
         let (from_time, to_time) = (Some(times.0), Some(times.1));
-        Selection { from_lsn, to_lsn, from_time, to_time, limit: None, reverse: true }
+        Selection { from_lsn, to_lsn, from_time, to_time, reverse: true, ..Selection::default() }
     }
 
     #[test]

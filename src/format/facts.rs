@@ -6,7 +6,11 @@
 //! | checkpoint | key length (2), value length (2), key, value | keys rise strictly |
 //! | clock step | LSN (8), from (8), to (8) | LSN from 1 to [`NUMBER_MAX`](super::NUMBER_MAX); in LSN order |
 //!
-//! The items follow each other in this order; how many of each there are stands in front, where the owner says. The
+//! | checkpoint key | value | kept by |
+//! |---|---|---|
+//! | `source/NUMBER` (decimal) | the source's name, UTF-8 | the daemon, for each number that entries carry |
+//!
+//! All other keys are their owners' business. The items follow each other in this order; how many of each there are stands in front, where the owner says. The
 //! owner's checksum covers them. No item is allocated for before its bytes are seen.
 
 use std::collections::BTreeMap;
@@ -19,7 +23,7 @@ const GAP_BYTES: usize = 17;
 const CHECKPOINT_HEAD_BYTES: usize = 4;
 const CLOCK_STEP_BYTES: usize = 24;
 
-/// Positions of sources by key; both are opaque bytes.
+/// Positions and names of sources by key; both are opaque bytes here, but for [`source_name`].
 pub(crate) type Checkpoints = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Gives a key its new value; an empty one removes the key.
@@ -28,6 +32,20 @@ pub(crate) fn apply(checkpoints: &mut Checkpoints, key: Vec<u8>, value: Vec<u8>)
         true => drop(checkpoints.remove(&key)),
         false => drop(checkpoints.insert(key, value)),
     }
+}
+
+/// What the key of a source's name starts with.
+pub(crate) const SOURCE_KEY_PREFIX: &str = "source/";
+
+/// The number and the name in a checkpoint, if that is what it holds. A name that is not UTF-8 is shown as well as it can.
+pub(crate) fn source_name(key: &[u8], value: &[u8]) -> Option<(u16, String)> {
+    let number = std::str::from_utf8(key).ok()?.strip_prefix(SOURCE_KEY_PREFIX)?.parse().ok()?;
+    Some((number, String::from_utf8_lossy(value).into_owned()))
+}
+
+/// The names of sources in these checkpoints, by number.
+pub(crate) fn source_names(checkpoints: &Checkpoints) -> BTreeMap<u16, String> {
+    checkpoints.iter().filter_map(|(key, value)| source_name(key, value)).collect()
 }
 
 /// How many items of each kind follow.

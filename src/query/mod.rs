@@ -109,7 +109,7 @@ pub struct EntryRef<'a> {
     pub lsn: Lsn,
     /// Nanoseconds since the Unix epoch.
     pub timestamp_ns: u64,
-    /// Number of the source it came from.
+    /// Number of the source it came from; [`Scan::source_name`] tells its name. 0 is none: the library's own entries.
     pub source: u16,
     /// The producer's bytes.
     pub payload: &'a [u8],

@@ -106,6 +106,33 @@ impl<'r> Scan<'r> {
 
     /// The next entry; `None` at the end. After an error the scan goes on behind what cannot be read.
     pub fn next_entry(&mut self) -> Result<Option<EntryRef<'_>>> {
+        Ok(self.find_next()?.map(|at| self.entry_ref(at)))
+    }
+
+    /// As [`Scan::next_entry`], with the name of the entry's source.
+    #[cfg(feature = "cli")]
+    pub(crate) fn next_named(&mut self) -> Result<Option<(EntryRef<'_>, Option<&str>)>> {
+        let found = self.find_next()?;
+        Ok(found.map(|at| {
+            let entry = self.entry_ref(at);
+            (entry, self.source_name(entry.source))
+        }))
+    }
+
+    /// The name of the source with this number ([`EntryRef::source`]); `None` for 0, which is no source, and where the
+    /// record of the name cannot be read.
+    pub fn source_name(&self, source: u16) -> Option<&str> {
+        self.view.names.get(&source).map(String::as_str)
+    }
+
+    /// The names of all sources that the store knows.
+    #[cfg(feature = "cli")]
+    pub(crate) fn source_names(&self) -> impl Iterator<Item = &str> {
+        self.view.names.values().map(String::as_str)
+    }
+
+    /// Loads what holds the next entry, and counts it as returned; its place among the loaded ones.
+    fn find_next(&mut self) -> Result<Option<usize>> {
         loop {
             while self.next < self.end {
                 let at = if self.range.reverse { self.end - 1 } else { self.next };
@@ -115,17 +142,19 @@ impl<'r> Scan<'r> {
                     self.next += 1;
                 }
                 if self.is_wanted(&self.entry(at)) {
-                    let entry = self.entry(at);
-                    let lsn = entry.lsn;
-                    self.last = Some(lsn);
-                    let Entry { lsn, timestamp_ns, source, payload } = self.entry(at);
-                    return Ok(Some(EntryRef { lsn, timestamp_ns, source, payload }));
+                    self.last = Some(self.entry(at).lsn);
+                    return Ok(Some(at));
                 }
             }
             if !self.load()? {
                 return Ok(None);
             }
         }
+    }
+
+    fn entry_ref(&self, at: usize) -> EntryRef<'_> {
+        let Entry { lsn, timestamp_ns, source, payload } = self.entry(at);
+        EntryRef { lsn, timestamp_ns, source, payload }
     }
 
     fn entry(&self, at: usize) -> Entry<'_> {

@@ -6,11 +6,14 @@
 //!
 //! Memory: one reference per group of the log behind the checkpoint, which the memtable's size bounds.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::format::facts::{source_name, source_names};
 use crate::format::manifest::Manifest;
+use crate::format::record::Record;
 use crate::format::{Gap, Lsn};
 use crate::io::Vfs;
 use crate::manifest;
@@ -45,6 +48,8 @@ pub(super) struct View {
     /// Entries from here on are not proven durable, and nobody is alive to vouch for them.
     pub(super) unconfirmed: Option<Lsn>,
     pub(super) gaps: Vec<Gap>,
+    /// Names of sources by number, as far as the log was read: an entry's is always among them.
+    pub(super) names: BTreeMap<u16, String>,
     /// What of the log was understood; `None` where damage cut it short.
     pub(super) replay: Option<Replay>,
     pub(super) damage: Option<Error>,
@@ -95,8 +100,12 @@ impl View {
         manifest::check_join(&manifest)?;
         let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
         let mut groups = Vec::new();
+        let mut names = source_names(&manifest.checkpoints);
         let outcome = replay(&files, &manifest, SEARCH_BYTES, &mut |seen| {
             let header = &seen.group.header;
+            if header.record_count > 0 {
+                names.extend(seen.group.records().iter().filter_map(named));
+            }
             if header.entry_count > 0 && header.last_lsn() > manifest.checkpoint_lsn {
                 let times = || seen.group.entries().map(|entry| entry.timestamp_ns);
                 groups.push(GroupRef {
@@ -120,7 +129,15 @@ impl View {
         let (last_lsn, unconfirmed) = extent(&manifest, &groups, replay.as_ref(), writer_alive);
         groups.retain(|group: &GroupRef| group.first_lsn <= last_lsn);
         let gaps = merge_gaps(&manifest.gaps, replay.as_ref().map_or(&[], |replay| &replay.gaps), None);
-        Ok(View { manifest, files, groups, last_lsn, unconfirmed, gaps, replay, damage, writer_alive })
+        Ok(View { manifest, files, groups, last_lsn, unconfirmed, gaps, names, replay, damage, writer_alive })
+    }
+}
+
+/// The source that a record names. A name is never taken back.
+fn named(record: &Record) -> Option<(u16, String)> {
+    match record {
+        Record::Checkpoint { key, value } => source_name(key, value),
+        Record::EpochStart { .. } | Record::ClockStep(_) => None,
     }
 }
 

@@ -10,14 +10,15 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::format::facts::Checkpoints;
+/// The names in a store's checkpoints, by number.
+pub(crate) use crate::format::facts::source_names as names;
+use crate::format::facts::{Checkpoints, SOURCE_KEY_PREFIX};
 
 /// Names that a store keeps: they stay in its manifest for ever.
 pub(crate) const NAMES_MAX: usize = 4096;
 /// Longest name, in bytes; a longer one is a mistake of the configuration.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 
-const KEY_PREFIX: &str = "source/";
 const LOCK: &str = "nothing panics while it holds this lock";
 
 /// A source's number, and the record that names it.
@@ -30,17 +31,8 @@ pub(crate) struct SourceId {
 impl SourceId {
     /// Key and value of the record.
     pub(crate) fn record(&self) -> (Vec<u8>, &[u8]) {
-        (format!("{KEY_PREFIX}{}", self.number).into_bytes(), self.name.as_bytes())
+        (format!("{SOURCE_KEY_PREFIX}{}", self.number).into_bytes(), self.name.as_bytes())
     }
-}
-
-/// The names in a store's checkpoints, by number.
-pub(crate) fn names(checkpoints: &Checkpoints) -> BTreeMap<u16, String> {
-    let named = checkpoints.iter().filter_map(|(key, name)| {
-        let number = std::str::from_utf8(key).ok()?.strip_prefix(KEY_PREFIX)?.parse().ok()?;
-        Some((number, String::from_utf8_lossy(name).into_owned()))
-    });
-    named.collect()
 }
 
 /// The numbers given out, of this run and all before it.

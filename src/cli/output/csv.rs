@@ -2,24 +2,41 @@
 //!
 //! A spreadsheet takes a field that starts with `=`, `+`, `-`, `@`, TAB, CR or LF for a formula (or trims its way to
 //! one) and would run what a stranger wrote into the log. Such data gets a `'` in front, inside the quotes. So does data
-//! that starts with `'` itself: whoever needs the exact bytes drops one leading `'`.
+//! that starts with `'` itself: whoever needs the exact bytes drops one leading `'`. The source, if it is shown, is a field
+//! in front of the data, treated alike; an entry without a source has an empty one.
 
-use super::put_decimal;
+use super::{Origin, put_decimal};
 use crate::query::EntryRef;
 
-pub(super) const HEADER: &[u8] = b"lsn,timestamp,timestamp_ms,data\n";
+pub(super) fn begin(show_source: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"lsn,timestamp,timestamp_ms,");
+    out.extend_from_slice(if show_source { b"source,data\n" } else { b"data\n" });
+}
 
-pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, out: &mut Vec<u8>) {
+pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, origin: Origin<'_>, out: &mut Vec<u8>) {
     put_decimal(entry.lsn.0, out);
     out.extend_from_slice(b",\"");
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\",");
     put_decimal(milliseconds, out);
-    out.extend_from_slice(b",\"");
-    if matches!(entry.payload.first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n' | b'\'')) {
+    out.push(b',');
+    match origin {
+        Origin::Hidden => {}
+        Origin::None => out.push(b','),
+        Origin::Name(name) => {
+            put_field(name.as_bytes(), out);
+            out.push(b',');
+        }
+    }
+    put_field(entry.payload, out);
+}
+
+fn put_field(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    if matches!(bytes.first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n' | b'\'')) {
         out.push(b'\'');
     }
-    let mut rest = entry.payload;
+    let mut rest = bytes;
     while let Some(at) = memchr::memchr(b'"', rest) {
         out.extend_from_slice(&rest[..=at]);
         out.push(b'"');

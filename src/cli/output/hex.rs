@@ -1,13 +1,22 @@
-//! LSN and milliseconds as sixteen hexadecimal digits each, then the payload's bytes.
+//! LSN and milliseconds as sixteen hexadecimal digits each, the bytes of the source's name if it is shown (`-`: none), then
+//! the payload's bytes.
 
-use super::put_hex_byte;
+use super::{Origin, put_hex_byte};
 use crate::query::EntryRef;
 
-pub(super) fn encode(entry: &EntryRef<'_>, milliseconds: u64, out: &mut Vec<u8>) {
+pub(super) fn encode(entry: &EntryRef<'_>, milliseconds: u64, origin: Origin<'_>, out: &mut Vec<u8>) {
     entry.lsn.0.to_be_bytes().iter().for_each(|&byte| put_hex_byte(byte, out));
     out.push(b' ');
     milliseconds.to_be_bytes().iter().for_each(|&byte| put_hex_byte(byte, out));
     out.push(b' ');
+    match origin {
+        Origin::Hidden => {}
+        Origin::None => out.extend_from_slice(b"- "),
+        Origin::Name(name) => {
+            name.bytes().for_each(|byte| put_hex_byte(byte, out));
+            out.push(b' ');
+        }
+    }
     out.reserve(2 * entry.payload.len());
     entry.payload.iter().for_each(|&byte| put_hex_byte(byte, out));
 }

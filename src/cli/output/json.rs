@@ -1,4 +1,5 @@
-//! One JSON object per line: `lsn`, `timestamp`, `timestamp_ms`, `data`, and `encoding` where `data` is not the text.
+//! One JSON object per line: `lsn`, `timestamp`, `timestamp_ms`, `source` (its name, or `null`) if it is shown, `data`, and
+//! `encoding` where `data` is not the text.
 //!
 //! The payload is a JSON string. One that is not UTF-8 is given as base64 (RFC 4648, padded) with
 //! `"encoding":"base64"`, so that `data` is never a guess. Text stays UTF-8; only quotes, backslashes and what could
@@ -7,22 +8,31 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{HEX_DIGITS, attention_table, copy_in_runs, harms_terminal, put_char, put_decimal};
+use super::{HEX_DIGITS, Origin, attention_table, copy_in_runs, harms_terminal, put_char, put_decimal};
 use crate::query::EntryRef;
 
 const ATTENTION: [bool; 256] = attention_table(b"\"\\");
 
-pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, out: &mut Vec<u8>) {
+pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, origin: Origin<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"lsn\":");
     put_decimal(entry.lsn.0, out);
     out.extend_from_slice(b",\"timestamp\":\"");
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\",\"timestamp_ms\":");
     put_decimal(milliseconds, out);
+    match origin {
+        Origin::Hidden => {}
+        Origin::None => out.extend_from_slice(b",\"source\":null"),
+        Origin::Name(name) => {
+            out.extend_from_slice(b",\"source\":\"");
+            put_text(name, out);
+            out.push(b'"');
+        }
+    }
     out.extend_from_slice(b",\"data\":\"");
     match std::str::from_utf8(entry.payload) {
         Ok(text) => {
-            copy_in_runs(text, &ATTENTION, out, |character, _, out| put_special(character, out));
+            put_text(text, out);
             out.extend_from_slice(b"\"}");
         }
         Err(_) => {
@@ -30,6 +40,10 @@ pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, out: &
             out.extend_from_slice(b"\",\"encoding\":\"base64\"}");
         }
     }
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    copy_in_runs(text, &ATTENTION, out, |character, _, out| put_special(character, out));
 }
 
 fn put_special(character: char, out: &mut Vec<u8>) {

@@ -1,21 +1,30 @@
-//! `[LSN] time payload`, safe to look at.
+//! `[LSN] time payload`, safe to look at; with the source, if it is shown, between time and payload, its spaces as `\x20`.
 //!
 //! Escaped are control bytes (`\x1b`), C1 and bidirectional controls and line separators (`\u{202e}`), and bytes that
 //! are not UTF-8 (`\xff`). A backslash of the payload stays as it is, so that JSON stays readable, except where it would
 //! be taken for one of these escapes (in front of `x` with two hexadecimal digits, or of `u{`): then it is `\x5c`. So a
 //! line can be decoded again from left to right without a doubt.
 
-use super::{attention_table, copy_in_runs, harms_terminal, put_char, put_decimal, put_hex_byte};
+use super::{Origin, attention_table, copy_in_runs, harms_terminal, put_char, put_decimal, put_hex_byte};
 use crate::query::EntryRef;
 
 const ATTENTION: [bool; 256] = attention_table(b"\\");
+const ATTENTION_AND_SPACE: [bool; 256] = attention_table(b"\\ ");
 
-pub(super) fn encode(entry: &EntryRef<'_>, time: &str, out: &mut Vec<u8>) {
+pub(super) fn encode(entry: &EntryRef<'_>, time: &str, origin: Origin<'_>, out: &mut Vec<u8>) {
     out.push(b'[');
     put_decimal(entry.lsn.0, out);
     out.extend_from_slice(b"] ");
     out.extend_from_slice(time.as_bytes());
     out.push(b' ');
+    match origin {
+        Origin::Hidden => {}
+        Origin::None => out.extend_from_slice(b"- "),
+        Origin::Name(name) => {
+            put_name(name, out);
+            out.push(b' ');
+        }
+    }
     match std::str::from_utf8(entry.payload) {
         Ok(text) => put_text(text, out),
         Err(_) => {
@@ -28,11 +37,23 @@ pub(super) fn encode(entry: &EntryRef<'_>, time: &str, out: &mut Vec<u8>) {
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) {
-    copy_in_runs(text, &ATTENTION, out, |character, behind, out| match character {
+    copy_in_runs(text, &ATTENTION, out, put_special);
+}
+
+fn put_special(character: char, behind: &str, out: &mut Vec<u8>) {
+    match character {
         '\\' if reads_as_escape(behind.as_bytes()) => put_escape(b'\\', out),
         _ if !harms_terminal(character) => put_char(character, out),
         _ if character.is_ascii() => put_escape(character as u8, out),
         _ => out.extend_from_slice(character.escape_unicode().to_string().as_bytes()),
+    }
+}
+
+/// One field, whatever the name holds.
+fn put_name(name: &str, out: &mut Vec<u8>) {
+    copy_in_runs(name, &ATTENTION_AND_SPACE, out, |character, behind, out| match character {
+        ' ' => put_escape(b' ', out),
+        _ => put_special(character, behind, out),
     });
 }
 
