@@ -71,6 +71,7 @@ mod io;
 mod manifest;
 mod memtable;
 mod options;
+mod planted;
 mod query;
 mod reactor;
 // The example drives only a part of what the tests use, and is all that needs anything of it to be public.
@@ -93,4 +94,7 @@ pub use query::{EntryRef, Notice, Reader, Scan, ScanRange, StoreStats};
 pub use reactor::stats::{LogStats, RecoveryStats};
 #[cfg(feature = "sim")]
 #[doc(hidden)]
-pub use sim::campaign::{Depth, Report, run_case, run_seed};
+pub use sim::campaign::{bug_names, plant_bug, run_case, run_seed};
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use sim::report::{Broken, Depth, Report};

@@ -278,7 +278,7 @@ impl Core {
             store: self.wal.store,
             segment,
             epoch: self.wal.epoch,
-            salt: self.ops.env.random_u64(),
+            salt: segments::new_salt(&self.ops),
             manifest_generation: self.manifest.current().generation,
             durable_lsn: books.released_lsn,
             prev_end,

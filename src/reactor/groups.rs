@@ -8,6 +8,7 @@ use crate::format::group::HEADER_BYTES;
 use crate::format::record::Record;
 use crate::format::{FlushMode, Lsn};
 use crate::io::{AlignedBuf, Durability, Op};
+use crate::planted::{Bug, planted};
 use crate::reactor::commit::{View, decide};
 use crate::reactor::ops::OpFuture;
 use crate::reactor::stage::{GROUP_BUFFER_BYTES, OVERLAP_BYTES_MIN, OpenGroup, StagedGroup};
@@ -108,7 +109,8 @@ impl Core {
         let len = seal(&mut buf, self.wal.store, active, &draft);
         let left = active.bytes_left();
         let (file, path) = (active.file, active.path.clone());
-        let future = self.ops.submit(Op::Write { file, offset, buf, len, durability });
+        let first = if planted(Bug::ConfirmBeforeSync) { Durability::None } else { durability };
+        let future = self.ops.submit(Op::Write { file, offset, buf, len, durability: first });
         self.wal.epoch_has_groups = true;
         self.limit_next_group(left);
         self.in_flight.push_back(InFlight {
@@ -173,6 +175,12 @@ impl Core {
         );
         self.publish();
         self.shared.release(group.seq, group.batches);
+        if planted(Bug::ConfirmBeforeSync)
+            && group.durability != Durability::None
+            && let Some(active) = &self.wal.active
+        {
+            drop(self.ops.submit(Op::SyncData { file: active.file }));
+        }
         self.released_seq = group.seq;
         self.counters.groups += 1;
         self.counters.entries += u64::from(group.entry_count);

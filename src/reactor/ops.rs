@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::error::Error;
 use crate::io::{AlignedBuf, Backend, BackendInfo, Completion, Durability, Env, FileId, Op, OpId, Waker};
+use crate::planted::{Bug, planted};
 
 /// What an error says of a directory that could not be synced.
 pub(crate) const SYNC_DIR: &str = "sync directory";
@@ -85,7 +86,12 @@ impl Ops {
         }
     }
 
-    pub(crate) fn submit(self: &Rc<Self>, op: Op) -> OpFuture {
+    pub(crate) fn submit(self: &Rc<Self>, mut op: Op) -> OpFuture {
+        if planted(Bug::NoDataSync)
+            && let Op::Write { durability, .. } = &mut op
+        {
+            *durability = Durability::None;
+        }
         let key = self.slots.borrow_mut().insert(Slot::Pending);
         self.backend.borrow_mut().submit(OpId(key as u64), op);
         OpFuture { ops: Rc::clone(self), key: Some(key) }
@@ -175,7 +181,13 @@ impl Ops {
     }
 
     pub(crate) async fn sync_data(self: &Rc<Self>, (file, path): (FileId, &str)) -> Result<(), Error> {
-        let outcome = self.submit(Op::SyncData { file }).await.0;
+        if planted(Bug::NoDataSync) {
+            return Ok(());
+        }
+        let mut outcome = self.submit(Op::SyncData { file }).await.0;
+        if planted(Bug::RetriedSync) && outcome.is_err() {
+            outcome = self.submit(Op::SyncData { file }).await.0;
+        }
         outcome.map(drop).map_err(|cause| Error::io("sync", path, cause))
     }
 
@@ -198,6 +210,9 @@ impl Ops {
     }
 
     pub(crate) async fn sync_dir(self: &Rc<Self>, path: &str) -> Result<(), Error> {
+        if planted(Bug::NoDirectorySync) {
+            return Ok(());
+        }
         let outcome = self.submit(Op::SyncDir { path: path.to_owned() }).await.0;
         let shown = if path.is_empty() { "." } else { path };
         outcome.map(drop).map_err(|cause| Error::io(SYNC_DIR, shown, cause))

@@ -13,6 +13,7 @@ use crate::format::record::LogEnd;
 use crate::format::segment::{SegmentHeader, WrittenBy};
 use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, Durability, Vfs};
+use crate::planted::{Bug, planted};
 use crate::reactor::ops::Ops;
 use crate::wal::files::Reusable;
 use crate::wal::writer::Active;
@@ -63,6 +64,11 @@ pub(crate) async fn prepare(
     ops.rename(&temporary, &path).await?;
     ops.sync_dir(DIR).await?;
     Ok(Reusable { path, bytes: segment_bytes })
+}
+
+/// The salt of a new run of groups: no other run of the store has it.
+pub(crate) fn new_salt(ops: &Ops) -> u64 {
+    if planted(Bug::NoSalt) { 0 } else { ops.env.random_u64() }
 }
 
 /// What a new segment's header says.

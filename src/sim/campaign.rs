@@ -9,71 +9,20 @@
 //!
 //! Proof: `tests::campaign`; the faults planted in the engine to see it fail are listed there.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::case::{Case, FAULTS};
 use super::driver::{Driver, Stop, look, try_open};
-use super::oracle::{Oracle, Violation};
+use super::oracle::Oracle;
+use super::report::{Broken, Depth, Report};
+use super::rule::{Rule, Violation, ensure};
 use super::workload::{Action, Plan};
 use super::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, Rng, SimDisk};
 use crate::error::Error;
 use crate::io::Env;
-
-/// How much of a workload's cases are run.
-#[derive(Clone, Copy, Debug)]
-pub struct Depth {
-    /// Crash points of each workload; more are sampled.
-    pub points: u64,
-    /// Cuts at each crash point; more are sampled.
-    pub cuts: usize,
-    /// Kills, and faults, of each workload.
-    pub others: u64,
-}
-
-/// What a campaign did and found.
-#[derive(Clone, Default, Debug)]
-pub struct Report {
-    /// Workloads.
-    pub seeds: u64,
-    /// Mutating operations of the workloads: the crash points there are.
-    pub operations: u64,
-    /// Ends of workloads that were followed up.
-    pub cases: u64,
-    /// Power cuts and kills, later lives included.
-    pub ends: u64,
-    /// Openings whose recovery was checked, or that ended within recovery.
-    pub openings: u64,
-    /// Broken promises, each with the command that shows it again.
-    pub violations: Vec<String>,
-    /// What happened on the disk, of [`run_case`] only.
-    pub trace: String,
-}
-
-impl Report {
-    /// Adds what another part found.
-    pub fn add(&mut self, other: Report) {
-        self.seeds += other.seeds;
-        self.operations += other.operations;
-        self.cases += other.cases;
-        self.ends += other.ends;
-        self.openings += other.openings;
-        self.violations.extend(other.violations);
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { seeds, operations, cases, ends, openings, violations, .. } = self;
-        let found = violations.len();
-        write!(
-            f,
-            "{seeds} seeds, {operations} operations, {cases} cases, {ends} cuts and kills, {openings} openings, "
-        )?;
-        write!(f, "{found} violations")
-    }
-}
+#[cfg(feature = "sim")]
+use crate::planted::{Bug, plant};
 
 /// Where a segment's header says that it is a spare (1).
 const SPARE_AT: usize = 137;
@@ -98,6 +47,20 @@ pub fn run_seed(seed: u64, depth: &Depth) -> Report {
     attack.report
 }
 
+/// Plants a bug in every log of this thread from now on; whether there is one of that name.
+#[cfg(feature = "sim")]
+pub fn plant_bug(name: &str) -> bool {
+    let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
+    plant(bug);
+    bug.is_some()
+}
+
+/// The names of the bugs that can be planted.
+#[cfg(feature = "sim")]
+pub fn bug_names() -> Vec<&'static str> {
+    Bug::ALL.map(Bug::name).to_vec()
+}
+
 /// Runs one case again: its text is what a violation prints.
 ///
 /// # Panics
@@ -117,22 +80,16 @@ impl Attack {
 
     /// Turns a violation or a panic into a line of the report.
     fn guarded<T>(&mut self, case: &str, run: impl FnOnce(&mut Attack) -> Result<T, Violation>) -> Option<T> {
-        let what = match catch_unwind(AssertUnwindSafe(|| run(self))) {
+        let violation = match catch_unwind(AssertUnwindSafe(|| run(self))) {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(Violation(what))) => what,
+            Ok(Err(violation)) => violation,
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied());
-                format!("panic: {}", text.unwrap_or("(no text)"))
+                Violation::new(Rule::Assertion, format!("panic: {}", text.unwrap_or("(no text)")))
             }
         };
-        let seed = self.seed;
-        let command = format!(
-            "cargo run --release --features sim --example simulate -- --seeds {seed}..{}{}",
-            seed + 1,
-            if case.is_empty() { " --points 0 --others 0".to_owned() } else { format!(" --case '{case}'") }
-        );
-        self.report.violations.push(format!("seed {seed}, {case}: {what}\n    {command}"));
+        self.report.violations.push(Broken::new(self.seed, case, violation));
         None
     }
 
@@ -144,7 +101,7 @@ impl Attack {
         let watched = Plan { actions: watched, ..self.plan.clone() };
         self.life(&SimDisk::new(self.seed), &watched, &mut Oracle::new())?;
         if first.trace_hash() != second.trace_hash() {
-            return Err(Violation("the same seed gives another trace".to_owned()));
+            return Err(Violation::new(Rule::Trace, "the same seed gives another trace"));
         }
         self.report.operations += first.ops_total();
         Ok(first)
@@ -241,8 +198,10 @@ impl Attack {
         match outcome {
             Ok(()) | Err(Stop::PowerOff) => Ok(()),
             Err(Stop::Failed(cause)) if excuses(&cause) => Ok(()),
-            Err(Stop::Failed(cause)) => Err(Violation(format!("without a fault the log fails: {cause}"))),
-            Err(Stop::Damaged(cause)) => Err(Violation(format!("nothing is damaged, but: {cause}"))),
+            Err(Stop::Failed(cause)) => {
+                Err(Violation::new(Rule::Failure, format!("without a fault the log fails: {cause}")))
+            }
+            Err(Stop::Damaged(cause)) => Err(Violation::new(Rule::Damage, format!("nothing is damaged, but: {cause}"))),
             Err(Stop::Broken(violation)) => Err(violation),
         }
     }
@@ -325,17 +284,21 @@ impl Attack {
         // Without the marker of a clean close normal mode may have lost something.
         oracle.set_may_gap(true);
         let files = disk.files();
+        let used = |path: &String| {
+            let bytes = disk.read_file(path).unwrap_or_default();
+            (0..bytes.len()).filter(|&at| bytes[at] != 0).collect::<Vec<usize>>()
+        };
+        ensure!(Durable, !files.iter().all(|path| used(path).is_empty()), "all was durable, and no byte is left");
         let (path, at) = loop {
             let path = &files[rng.below(files.len() as u64) as usize];
-            let bytes = disk.read_file(path).unwrap_or_default();
-            let used: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
+            let used = used(path);
             if !used.is_empty() {
                 break (path, used[rng.below(used.len() as u64) as usize]);
             }
         };
         disk.flip_bit(path, at as u64, rng.below(8) as u8);
         disk.note(&format!("{path} rots at {at}"));
-        let wrong = |what: &str| Err(Violation(format!("{path} is damaged at {at}: {what}")));
+        let wrong = |what: &str| Err(Violation::new(Rule::Damage, format!("{path} is damaged at {at}: {what}")));
         match look(&disk, false) {
             Ok(seen) => oracle.check_at_rest(seen.as_ref())?,
             Err(Error::Corrupt(_)) => {}
@@ -394,14 +357,16 @@ impl Attack {
         // What was under way when it was opened first may be finished: a table, a spare or two.
         let most = |sizes: &[usize]| sizes.iter().max().copied().unwrap_or(0);
         let grown = most(&sizes[8..]) > most(&sizes[..8]) + 4;
-        if grown { Err(Violation(format!("opening again and again leaves files: {sizes:?}"))) } else { Ok(()) }
+        ensure!(Space, !grown, "opening again and again leaves files: {sizes:?}");
+        Ok(())
     }
 
     fn end(&mut self, disk: &SimDisk, oracle: &mut Oracle, ending: Ending) -> SimDisk {
-        self.report.ends += 1;
+        self.report.states += 1;
         let now_ns = disk.env().mono_ns();
         match ending {
             Ending::Cut(choice) => {
+                self.report.cuts += 1;
                 oracle.ended(now_ns);
                 disk.cut(choice)
             }

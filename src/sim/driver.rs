@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::SimDisk;
-use super::oracle::{Found, Oracle, Seen, Violation, ensure};
+use super::oracle::{Found, Oracle, Seen};
+use super::rule::{Rule, Violation, ensure};
 use super::workload::{Action, Plan};
 use crate::batch::{Batch, LsnRange};
 use crate::error::Error;
@@ -202,7 +203,7 @@ impl<'a> Driver<'a> {
             }
             self.step(None)?;
         }
-        Err(Violation("a producer waits for room for ever".to_owned()).into())
+        Err(Violation::new(Rule::Progress, "a producer waits for room for ever").into())
     }
 
     fn ask(&mut self, request: Request, asks: Asks, wait: bool) -> Result<(), Stop> {
@@ -219,7 +220,7 @@ impl<'a> Driver<'a> {
 
     fn look(&mut self) -> Result<(), Stop> {
         let seen = look(&self.disk, true).map_err(failed)?;
-        let seen = seen.ok_or_else(|| Violation("a reader finds no store beside the writer".to_owned()))?;
+        let seen = seen.ok_or_else(|| Violation::new(Rule::Agreement, "a reader finds no store beside the writer"))?;
         Ok(self.oracle.check_beside_writer(&seen)?)
     }
 
@@ -240,7 +241,8 @@ impl<'a> Driver<'a> {
     fn close(&mut self) -> Result<(), Stop> {
         self.ask(Request::Close, Asks::Close, true)?;
         self.wait_until("the close", |driver| driver.core.is_closed())?;
-        ensure_all(self.tickets.is_empty(), "the log is closed before everything is confirmed")
+        ensure!(Progress, self.tickets.is_empty(), "the log is closed before everything is confirmed");
+        Ok(())
     }
 
     /// The process ends, what it has in flight completes, and another one opens the log; not where a directory is stuck,
@@ -307,7 +309,7 @@ impl<'a> Driver<'a> {
             let (_, asks, lsn) = self.asked.pop_front().expect("there is a front");
             let Ok(reply) = reply else { continue };
             let waiting = self.tickets.front().is_some_and(|(_, lsns)| lsns.first.0 <= lsn);
-            ensure!(!waiting, "a request is answered before what came before it is confirmed");
+            ensure!(Progress, !waiting, "a request is answered before what came before it is confirmed");
             self.answered(asks, lsn, reply)?;
         }
         Ok(())
@@ -323,8 +325,12 @@ impl<'a> Driver<'a> {
                 self.oracle.set_may_gap(normal_to_come);
             }
             Asks::Stats => {
-                let Reply::Stats(stats) = reply else { return Err(Violation("no numbers came".to_owned())) };
-                ensure!(stats.durable_lsn <= stats.confirmed_lsn, "more is durable than confirmed: {stats:?}");
+                let Reply::Stats(stats) = reply else { return Err(Violation::new(Rule::Progress, "no numbers came")) };
+                ensure!(
+                    Agreement,
+                    stats.durable_lsn <= stats.confirmed_lsn,
+                    "more is durable than confirmed: {stats:?}"
+                );
                 self.oracle.settled(stats.durable_lsn.0);
             }
         }
@@ -337,9 +343,9 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
             self.step(None)?;
-            ensure_all(!self.at_rest || is_done(self), &format!("the log sleeps and {what} waits"))?;
+            ensure!(Progress, !self.at_rest || is_done(self), "the log sleeps and {what} waits");
         }
-        Err(Violation(format!("{what} waits for ever")).into())
+        Err(Violation::new(Rule::Progress, format!("{what} waits for ever")).into())
     }
 
     fn wait_for(&mut self, until_ns: u64) -> Result<(), Stop> {
@@ -349,10 +355,6 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
-}
-
-fn ensure_all(holds: bool, what: &str) -> Result<(), Stop> {
-    if holds { Ok(()) } else { Err(Violation(what.to_owned()).into()) }
 }
 
 fn failed(cause: Error) -> Stop {
@@ -374,12 +376,15 @@ fn opened(disk: &SimDisk, options: &Options, oracle: &mut Oracle) -> Result<(Rc<
     }
     let core = core.map_err(failed)?;
     let after = look(disk, true).map_err(failed)?;
-    let after = after.ok_or_else(|| Violation("a reader finds no store after opening".to_owned()))?;
+    let after = after.ok_or_else(|| Violation::new(Rule::Agreement, "a reader finds no store after opening"))?;
     let before = before.unwrap_or_default().entries;
-    ensure_all(
+    ensure!(
+        Agreement,
         before == after.entries,
-        &format!("a reader found {} entries before recovery and {} after it", before.len(), after.entries.len()),
-    )?;
+        "a reader found {} entries before recovery and {} after it",
+        before.len(),
+        after.entries.len()
+    );
     oracle.opened(&after, options.flush_mode, core.shared().open_first_lsn())?;
     oracle.check_checkpoints(core.checkpoints())?;
     Ok((ops, core))

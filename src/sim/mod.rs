@@ -44,7 +44,9 @@ pub(crate) mod image;
 mod media;
 pub(crate) mod names;
 pub(crate) mod oracle;
+pub(crate) mod report;
 pub(crate) mod rng;
+mod rule;
 mod state;
 #[cfg(test)]
 mod tests;

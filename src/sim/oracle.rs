@@ -19,19 +19,7 @@ use crate::batch::LsnRange;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
 use crate::query::EntryRef;
 use crate::reactor::clock::Stamper;
-
-/// What was found to be wrong, as a sentence.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Violation(pub(crate) String);
-
-macro_rules! ensure {
-    ($holds:expr, $($what:tt)*) => {
-        if !$holds {
-            return Err($crate::sim::oracle::Violation(format!($($what)*)));
-        }
-    };
-}
-pub(super) use ensure;
+use crate::sim::rule::{Rule, Violation, ensure};
 
 /// Most confirmed entries that normal mode may lose with one power cut or kill.
 const LOST_MAX: usize = 49;
@@ -135,10 +123,15 @@ impl Oracle {
         (wall_ns, mono_ns): (u64, u64),
     ) -> Result<(), Violation> {
         let (first, last) = (lsns.first.0, lsns.last.0);
-        ensure!(first == self.next_lsn, "LSN {first} was given where {} was due", self.next_lsn);
-        ensure!(last + 1 - first == payloads.len() as u64, "{} entries got LSNs {first} to {last}", payloads.len());
+        ensure!(Lsn, first == self.next_lsn, "LSN {first} was given where {} was due", self.next_lsn);
+        ensure!(
+            Lsn,
+            last + 1 - first == payloads.len() as u64,
+            "{} entries got LSNs {first} to {last}",
+            payloads.len()
+        );
         let lost = self.lost.range(first..=last).next();
-        ensure!(lost.is_none(), "LSN {lost:?} was confirmed, lost, and is now given again");
+        ensure!(Lsn, lost.is_none(), "LSN {lost:?} was confirmed, lost, and is now given again");
         let (timestamp_ns, step) = self.stamper.stamp(payloads.len() as u64, lsns.first, wall_ns, mono_ns);
         self.steps.extend(step.map(|step| (first, step)));
         for (index, payload) in (0..).zip(payloads) {
@@ -201,14 +194,18 @@ impl Oracle {
 
     /// A reader looked beside the writer.
     pub(crate) fn check_beside_writer(&mut self, seen: &Seen) -> Result<(), Violation> {
-        ensure!(seen.gaps == self.gaps, "gaps were {:?} and are {:?}", self.gaps, seen.gaps);
+        ensure!(Gap, seen.gaps == self.gaps, "gaps were {:?} and are {:?}", self.gaps, seen.gaps);
         self.check_watched(&seen.entries)
     }
 
     /// A reader went through the log beside the writer: what it returned is durable, and all that was recovered.
     pub(crate) fn check_watched(&mut self, entries: &[Found]) -> Result<(), Violation> {
         let (last, recovered) = (self.check_entries(entries)?, self.recovered_lsn);
-        ensure!(last >= recovered, "a reader beside the writer ends at LSN {last}, recovery had found {recovered}");
+        ensure!(
+            Agreement,
+            last >= recovered,
+            "a reader beside the writer ends at LSN {last}, recovery had found {recovered}"
+        );
         self.settled(last);
         Ok(())
     }
@@ -221,12 +218,18 @@ impl Oracle {
         self.known.split_off(&(last + 1));
         self.steps.split_off(&(last + 1));
         let steps: Vec<ClockStep> = self.steps.values().copied().collect();
-        ensure!(seen.clock_steps == steps, "clock steps are {:?}, they should be {steps:?}", seen.clock_steps);
+        ensure!(
+            Position,
+            seen.clock_steps == steps,
+            "clock steps are {:?}, they should be {steps:?}",
+            seen.clock_steps
+        );
         self.lost.extend(missing);
         self.may_gap_still = (self.may_gap || self.may_gap_still) && self.gaps == seen.gaps;
         self.gaps.clone_from(&seen.gaps);
         self.next_lsn = last.max(seen.gaps.last().map_or(0, |gap| gap.last.0)) + 1;
         ensure!(
+            Lsn,
             next_lsn.0 == self.next_lsn,
             "the log goes on with LSN {next_lsn}, behind the last entry {last} and {:?}",
             seen.gaps.last()
@@ -244,7 +247,7 @@ impl Oracle {
         for (producer, value) in self.known.values().filter_map(|known| known.checkpoint) {
             expected.insert(vec![producer], value.to_le_bytes().to_vec());
         }
-        ensure!(*found == expected, "checkpoints are {found:?}, they should be {expected:?}");
+        ensure!(Position, *found == expected, "checkpoints are {found:?}, they should be {expected:?}");
         Ok(())
     }
 
@@ -254,16 +257,18 @@ impl Oracle {
         for found in entries {
             let lsn = found.lsn;
             let Some((&due, known)) = expected.next() else {
-                return Err(Violation(format!("LSN {lsn} was found and never submitted")));
+                return Err(Violation::new(Rule::Found, format!("LSN {lsn} was found and never submitted")));
             };
-            ensure!(lsn == due, "LSN {lsn} was found where {due} was due");
+            ensure!(Found, lsn == due, "LSN {lsn} was found where {due} was due");
             ensure!(
+                Found,
                 *found.payload == *known.payload,
                 "LSN {lsn} has {} other bytes than the {} submitted",
                 found.payload.len(),
                 known.payload.len()
             );
             ensure!(
+                Found,
                 found.timestamp_ns == known.timestamp_ns,
                 "LSN {lsn} has timestamp {}, it was given {}",
                 found.timestamp_ns,
@@ -272,7 +277,7 @@ impl Oracle {
         }
         let last = entries.last().map_or(0, |found| found.lsn);
         if let Some(known) = self.known.get(&last) {
-            ensure!(known.batch_last == last, "a batch up to LSN {} was found up to {last}", known.batch_last);
+            ensure!(Found, known.batch_last == last, "a batch up to LSN {} was found up to {last}", known.batch_last);
         }
         Ok(last)
     }
@@ -283,12 +288,21 @@ impl Oracle {
         let missing = self.known.range(last + 1..);
         let mut confirmed = Vec::new();
         for (&lsn, known) in missing {
-            ensure!(known.trust != Trust::Durable, "LSN {lsn} was durable and is lost; the log ends at {last}");
+            ensure!(
+                Durable,
+                known.trust != Trust::Durable,
+                "LSN {lsn} was durable and is lost; the log ends at {last}"
+            );
             if matches!(known.trust, Trust::Confirmed { .. }) {
                 confirmed.push(lsn);
             }
         }
-        ensure!(confirmed.len() <= LOST_MAX, "{} confirmed entries are lost, behind LSN {last}", confirmed.len());
+        ensure!(
+            AtRisk,
+            confirmed.len() <= LOST_MAX,
+            "{} confirmed entries are lost, behind LSN {last}",
+            confirmed.len()
+        );
         Ok(confirmed)
     }
 
@@ -296,14 +310,24 @@ impl Oracle {
         let lsns = |gaps: &[Gap]| gaps.iter().flat_map(|gap| gap.first.0..=gap.last.0).collect::<BTreeSet<u64>>();
         let (before, now) = (lsns(&self.gaps), lsns(&seen.gaps));
         let unrecorded = missing.iter().find(|lsn| !now.contains(lsn));
-        ensure!(unrecorded.is_none(), "LSN {unrecorded:?} was confirmed and lost; the gaps are {:?}", seen.gaps);
+        ensure!(Gap, unrecorded.is_none(), "LSN {unrecorded:?} was confirmed and lost; the gaps are {:?}", seen.gaps);
         let forgotten = before.difference(&now).next();
-        ensure!(forgotten.is_none(), "LSN {forgotten:?} was in a gap; the gaps are {:?}", seen.gaps);
+        ensure!(Gap, forgotten.is_none(), "LSN {forgotten:?} was in a gap; the gaps are {:?}", seen.gaps);
         let new: Vec<u64> = now.difference(&before).copied().collect();
         let is_whole = new.len() == LOST_MAX && new[0] > last;
-        ensure!(new.is_empty() || is_whole, "LSNs {new:?} became a gap; it should hold {LOST_MAX} and follow {last}");
+        ensure!(
+            Gap,
+            new.is_empty() || is_whole,
+            "LSNs {new:?} became a gap; it should hold {LOST_MAX} and follow {last}"
+        );
         let may_gap = self.may_gap || self.may_gap_still;
-        ensure!(new.is_empty() || may_gap, "LSNs {:?} to {:?} became a gap without normal mode", new[0], new.last());
+        ensure!(
+            Gap,
+            new.is_empty() || may_gap,
+            "LSNs {:?} to {:?} became a gap without normal mode",
+            new[0],
+            new.last()
+        );
         Ok(())
     }
 }

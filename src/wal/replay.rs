@@ -33,6 +33,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
 use crate::format::segment::WrittenBy;
 use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, FormatError, Gap, Lsn, StoreId};
+use crate::planted::{Bug, planted};
 use crate::wal::chain::chain;
 use crate::wal::files::{Segment, WalFiles};
 use crate::wal::reader::{Group, Place, Window, read_group, read_header, search_headers};
@@ -197,8 +198,25 @@ impl Walk<'_> {
                     format!("a group fails its checks ({failure}), and the log goes on to offset {}", end.offset);
                 return Err(self.corrupt(segment, what));
             }
+            if planted(Bug::TailKept) && self.skip_hole(segment)? {
+                continue;
+            }
             return self.decide_tail(segment, failure);
         }
+    }
+
+    /// The wrong thing of [`Bug::TailKept`]: moves on to the next group of this run.
+    fn skip_hole(&mut self, segment: &Segment) -> Result<bool> {
+        let mut next = None;
+        let behind = self.place(segment, self.run.offset + BLOCK_BYTES as u64);
+        search_headers(&mut self.window, &behind, u64::MAX, |header| {
+            next = (header.salt == self.run.salt).then_some((header.offset, header.first_lsn));
+            next.is_some()
+        })?;
+        if let Some((offset, first_lsn)) = next {
+            (self.run.offset, self.out.next_lsn) = (offset, first_lsn);
+        }
+        Ok(next.is_some())
     }
 
     fn enter(&mut self, segment: &Segment, first: bool) -> Result<()> {
@@ -427,7 +445,8 @@ impl Walk<'_> {
             }
             epoch_max = epoch_max.max(header.epoch);
             end = Some(header.offset + header.padded_bytes());
-            header.durable_lsn >= hole_lsn || (header.clean_close && header.epoch == self.run.epoch)
+            !planted(Bug::WatermarkIgnored) && header.durable_lsn >= hole_lsn
+                || (header.clean_close && header.epoch == self.run.epoch)
         })?;
         self.window = window;
         self.out.epoch_max = epoch_max;

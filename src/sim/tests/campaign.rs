@@ -22,9 +22,11 @@
 
 use std::rc::Rc;
 
-use super::super::campaign::{Depth, Report, run_case, run_seed};
+use super::super::campaign::{run_case, run_seed};
 use super::super::case::Case;
-use super::super::oracle::{Found, Oracle, Seen, Violation};
+use super::super::oracle::{Found, Oracle, Seen};
+use super::super::report::{Depth, Report};
+use super::super::rule::Violation;
 use crate::batch::LsnRange;
 use crate::format::{FlushMode, Gap, GapCause, Lsn};
 
@@ -32,8 +34,8 @@ fn run(seeds: std::ops::Range<u64>, depth: &Depth) {
     let mut report = Report::default();
     seeds.for_each(|seed| report.add(run_seed(seed, depth)));
     println!("{report}");
-    assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
-    assert!(report.cases > report.seeds && report.ends > report.cases, "{report}");
+    assert!(report.violations.is_empty(), "{}", report.violations_text());
+    assert!(report.cases > report.seeds && report.states > report.cases, "{report}");
 }
 
 #[test]
@@ -68,7 +70,7 @@ const REGRESSIONS: [(u64, &str); 14] = [
 fn what_broke_the_promise_once_does_so_no_more() {
     for (seed, case) in REGRESSIONS {
         let report = run_case(seed, case);
-        assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+        assert!(report.violations.is_empty(), "{}", report.violations_text());
     }
 }
 

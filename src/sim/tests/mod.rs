@@ -6,6 +6,7 @@ mod cuts;
 mod faults;
 mod names;
 mod queue;
+mod teeth;
 mod writes;
 
 use std::io;
