@@ -37,6 +37,7 @@ pub(crate) enum Subcommands {
     Query(QueryArgs),
     Export(ExportArgs),
     Stats(StatsArgs),
+    Verify(super::verify::VerifyArgs),
 }
 
 /// Stores what its sources deliver, until they end or a signal comes

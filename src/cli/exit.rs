@@ -1,7 +1,8 @@
 //! All exit codes of the program, in one table; `--help` is rendered from it.
 //!
 //! The daemon is run by supervisors and speaks sysexits; the reading commands are run by scripts and speak grep: 0 found,
-//! 1 nothing matched, 2 any error, whatever its kind (also a mistyped option).
+//! 1 nothing matched, 2 any error, whatever its kind (also a mistyped option). Verify speaks cmp: 0 the same as it was
+//! written, 1 not, 2 trouble.
 
 use std::fmt::Write as _;
 use std::io;
@@ -14,7 +15,9 @@ pub(crate) enum Exit {
     Done,
     NotFound,
     NotStored,
+    Damaged,
     ReadFailed,
+    CouldNotRun,
     Usage,
     Corrupt,
     CannotCreate,
@@ -34,15 +37,23 @@ pub(crate) enum Command {
     Query,
     Export,
     Stats,
+    Verify,
 }
 
-use Command::{Daemon, Export, Query, Stats};
+use Command::{Daemon, Export, Query, Stats, Verify};
 
 /// The table: outcome, code, who ends with it, meaning.
-const TABLE: [(Exit, u8, &[Command], &str); 14] = [
-    (Exit::Done, 0, &[Daemon, Query, Export, Stats], "done; for query: at least one entry matched"),
+const TABLE: [(Exit, u8, &[Command], &str); 16] = [
+    (
+        Exit::Done,
+        0,
+        &[Daemon, Query, Export, Stats, Verify],
+        "done; for query: at least one entry matched; for verify: no damage",
+    ),
     (Exit::NotFound, 1, &[Query], "nothing matched"),
     (Exit::NotStored, 1, &[Daemon], "input ended, but some of it was refused; the count is on stderr"),
+    (Exit::Damaged, 1, &[Verify], "damage was found; it is listed on stdout"),
+    (Exit::CouldNotRun, 2, &[Verify], "it could not run: not a store, no permission, wrong command line"),
     (Exit::ReadFailed, 2, &[Query, Export, Stats], "an error of any kind, or part of the range cannot be read"),
     (Exit::Usage, 64, &[Daemon], "wrong command line"),
     (Exit::Corrupt, 65, &[Daemon], "the store is damaged; nothing was changed"),
@@ -107,6 +118,7 @@ impl Command {
             Query => "query",
             Export => "export",
             Stats => "stats",
+            Verify => "verify",
         }
     }
 }
@@ -121,6 +133,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into() }
+    }
+
+    /// Why a command that judges a store could not do so.
+    pub(crate) fn could_not_run(message: impl ToString) -> Failure {
+        Failure { exit: Exit::CouldNotRun, message: message.to_string() }
     }
 
     /// Any error of a reading command.

@@ -10,6 +10,7 @@
 
 mod args;
 mod daemon;
+mod damage;
 mod exit;
 mod export;
 mod logging;
@@ -19,6 +20,7 @@ mod scan;
 mod sources;
 mod stats;
 mod time;
+mod verify;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -51,6 +53,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Query(args) => query::run(args),
         Subcommands::Export(args) => export::run(args),
         Subcommands::Stats(args) => stats::run(args),
+        Subcommands::Verify(args) => verify::run(args),
     }
 }
 
@@ -61,7 +64,8 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         let _ = error.print();
         return Ok(Exit::Done);
     }
-    let reads = args.get(1).is_some_and(|name| ["query", "export", "stats"].iter().any(|command| name == command));
+    let readers = ["query", "export", "stats", "verify"];
+    let reads = args.get(1).is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();

@@ -143,6 +143,15 @@ fn put_hex_byte(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
 }
 
+/// Text from outside (a file name, an error of the system) with what would drive a terminal escaped.
+pub(crate) fn escaped(text: &str) -> String {
+    let escape = |character: char| match harms_terminal(character) {
+        true => character.escape_unicode().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// Marks the bytes of valid UTF-8 that need a closer look: ASCII controls, and the lead bytes of every character that
 /// [`harms_terminal`] names, so that all other text is copied in runs.
 const fn attention_table(extra: &[u8]) -> [bool; 256] {

@@ -3,7 +3,8 @@
 //! - Paths are checked before they reach the system: relative, `/` between components, no `.` or `..`.
 //! - What is created is private to its owner (files 0600, directories 0700) whatever the umask; see [`sys`].
 //! - A sync is tried once. A read that comes back short is continued up to the end of the file or becomes an error.
-//! - Readers ([`RealVfs`]) read through the page cache, create nothing and take no lock.
+//! - Readers ([`RealVfs`]) read through the page cache, create nothing and take no lock; who wants to know what the medium
+//!   itself gives back reads through `medium`.
 //!
 //! It does not decide what is durable when; that is the backends' and their callers' business.
 //!
@@ -17,6 +18,9 @@ mod sys;
 #[cfg(windows)]
 #[path = "fs/windows.rs"]
 mod sys;
+
+#[cfg(feature = "cli")]
+pub(crate) mod medium;
 
 use std::collections::HashMap;
 use std::fs::File;

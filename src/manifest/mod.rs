@@ -35,7 +35,7 @@ fn path(generation: u64) -> String {
 }
 
 /// The generation in a name like `MANIFEST-0000000007`.
-fn name_generation(name: &str) -> Option<u64> {
+pub(crate) fn name_generation(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     if digits.len() < 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -68,12 +68,29 @@ pub(crate) fn find(vfs: &dyn Vfs) -> io::Result<Found> {
 /// Reads and checks the manifest of one generation; `None` where the file is gone (replaced meanwhile).
 pub(crate) fn read(vfs: &dyn Vfs, generation: u64) -> Result<Option<Manifest>> {
     let path = path(generation);
-    let file = match vfs.open(&path) {
+    let Some(bytes) = read_bytes(vfs, &path)? else { return Ok(None) };
+    let damaged = |why: FormatError| Error::corrupt(&path, 0, None, format!("the newest manifest is invalid: {why}"));
+    let manifest = Manifest::decode(&bytes).map_err(damaged)?;
+    if manifest.generation != generation {
+        return Err(damaged(FormatError::Field("generation")));
+    }
+    Ok(Some(manifest))
+}
+
+/// Whether the manifest of this generation was written by a newer kifa: then it is not damaged.
+#[cfg(feature = "cli")]
+pub(crate) fn is_newer(vfs: &dyn Vfs, generation: u64) -> bool {
+    let bytes = read_bytes(vfs, &path(generation));
+    bytes.is_ok_and(|bytes| bytes.is_some_and(|bytes| matches!(Manifest::decode(&bytes), Err(FormatError::Version(_)))))
+}
+
+fn read_bytes(vfs: &dyn Vfs, path: &str) -> Result<Option<Vec<u8>>> {
+    let file = match vfs.open(path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(Error::io("open", &path, cause)),
+        Err(cause) => return Err(Error::io("open", path, cause)),
     };
-    let io_error = |cause| Error::io("read", &path, cause);
+    let io_error = |cause| Error::io("read", path, cause);
     let bytes_max = (BODY_BYTES_MAX + 2 * BLOCK_BYTES) as u64;
     let mut bytes = vec![0; file.bytes().map_err(io_error)?.min(bytes_max) as usize];
     let mut filled = 0;
@@ -83,12 +100,8 @@ pub(crate) fn read(vfs: &dyn Vfs, generation: u64) -> Result<Option<Manifest>> {
             read => filled += read,
         }
     }
-    let damaged = |why: FormatError| Error::corrupt(&path, 0, None, format!("the newest manifest is invalid: {why}"));
-    let manifest = Manifest::decode(&bytes[..filled]).map_err(damaged)?;
-    if manifest.generation != generation {
-        return Err(damaged(FormatError::Field("generation")));
-    }
-    Ok(Some(manifest))
+    bytes.truncate(filled);
+    Ok(Some(bytes))
 }
 
 /// The manifest in force and the right to replace it.

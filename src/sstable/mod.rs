@@ -5,6 +5,7 @@
 //! | [`builder`] | entries (or whole blocks) in, bytes of the file out, in order |
 //! | [`reader`] | an open table: its index and facts, one block at a time, the full check |
 //! | [`index`] | which blocks a range of LSNs and times touches |
+//! | [`salvage`] | good blocks in a file whose index is lost |
 //!
 //! Invariants:
 //! - A table is written once, front to back, and never changed; its entries rise strictly by LSN.
@@ -25,6 +26,7 @@
 mod builder;
 mod index;
 mod reader;
+mod salvage;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -2,13 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::TableError;
 use super::index::Index;
+use super::{TableError, salvage};
 use crate::format::bytes::Get;
 use crate::format::entry::Entry;
 use crate::format::manifest::TableMeta;
-use crate::format::table::{self, BLOCK_HEADER_BYTES, BlockHeader, Codec, Footer, TableFacts};
-use crate::format::{BLOCK_BYTES, FormatError, Lsn, StoreId};
+use crate::format::table::{self, BLOCK_HEADER_BYTES, BlockHeader, Codec, Footer, IndexEntry, Span, TableFacts};
+use crate::format::{BLOCK_BYTES, FormatError, Lsn, NUMBER_MAX, StoreId};
 use crate::io::ReadAt;
 
 /// See the module's page. Reading needs no `&mut`; each reader brings its own [`BlockBuf`].
@@ -83,6 +83,39 @@ impl Table {
         Ok(Table { file, store, meta, facts, payload_bytes: footer.payload_bytes, index: Index(index) })
     }
 
+    /// Opens what is left of a table whose header, index or footer is damaged: its blocks are found by reading the file
+    /// front to back. A block is its own proof (its CRC names the store); where `expected` tells the table's range, blocks
+    /// outside it are passed over. The table has no facts.
+    pub(crate) fn salvage(
+        file: Box<dyn ReadAt>,
+        id: u64,
+        expected: Option<&TableMeta>,
+        store: StoreId,
+    ) -> Result<Table, TableError> {
+        let file_bytes = file.bytes().map_err(TableError::Io)?;
+        let range = expected.map_or(Lsn(1)..=Lsn(NUMBER_MAX), |meta| meta.first_lsn..=meta.last_lsn);
+        let index = salvage::find_blocks(&*file, file_bytes, store, range)?;
+        let Some(total) = index.iter().map(|block| block.span).reduce(Span::join) else {
+            return Err(TableError::Damaged {
+                offset: 0,
+                lsn: expected.map(|meta| meta.first_lsn),
+                what: "it holds no good data block".to_owned(),
+            });
+        };
+        let found = TableMeta {
+            id,
+            first_lsn: total.first_lsn,
+            last_lsn: total.last_lsn,
+            min_timestamp_ns: total.min_timestamp_ns,
+            max_timestamp_ns: total.max_timestamp_ns,
+            entry_count: total.entry_count,
+            file_bytes,
+            checksum: 0,
+        };
+        let meta = expected.cloned().unwrap_or(found);
+        Ok(Table { file, store, meta, facts: TableFacts::default(), payload_bytes: 0, index: Index(index) })
+    }
+
     /// What the manifest says of this table.
     pub(crate) fn meta(&self) -> &TableMeta {
         &self.meta
@@ -98,8 +131,8 @@ impl Table {
         self.store
     }
 
-    /// Bytes of all payloads.
-    #[cfg(test)]
+    /// Bytes of all payloads, as the footer adds them up.
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
@@ -116,6 +149,11 @@ impl Table {
         times_ns: RangeInclusive<u64>,
     ) -> impl DoubleEndedIterator<Item = usize> + use<'_> {
         self.index.blocks(lsns, times_ns)
+    }
+
+    /// Where a block lies and what it holds, as the index says.
+    pub(crate) fn block_at(&self, block: usize) -> &IndexEntry {
+        &self.index.0[block]
     }
 
     /// Smallest and largest LSN of a block.
@@ -178,8 +216,8 @@ impl Table {
     }
 
     fn damaged_block(&self, block: usize, what: String) -> TableError {
-        let entry = &self.index.0[block];
-        TableError::Damaged { offset: entry.offset, lsn: Some(entry.span.first_lsn), what }
+        let IndexEntry { offset, span, .. } = self.index.0[block];
+        TableError::Damaged { offset, lsn: Some(span.first_lsn), what }
     }
 }
 

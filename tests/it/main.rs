@@ -15,3 +15,5 @@ mod main_job;
 mod program;
 #[cfg(feature = "cli")]
 mod query;
+#[cfg(feature = "cli")]
+mod verify;

@@ -217,6 +217,34 @@ pub(crate) fn make_direct(file: &File) -> bool {
     flags.is_ok_and(|flags| rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT).is_ok())
 }
 
+/// Takes [`make_direct`] back.
+#[cfg(all(target_os = "linux", feature = "cli"))]
+pub(crate) fn make_buffered(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    Ok(rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?)
+}
+
+/// There is nothing to take back.
+#[cfg(all(not(target_os = "linux"), feature = "cli"))]
+pub(crate) fn make_buffered(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Asks the page cache to forget a range; whether it was asked.
+#[cfg(all(target_os = "linux", feature = "cli"))]
+pub(crate) fn drop_cached(file: &File, offset: u64, len: u64) -> bool {
+    let advice = rustix::fs::Advice::DontNeed;
+    // A length of 0 would mean the rest of the file.
+    let Some(len) = std::num::NonZeroU64::new(len) else { return true };
+    rustix::fs::fadvise(file, offset, Some(len), advice).is_ok()
+}
+
+/// Only Linux's advice is known to be followed.
+#[cfg(all(not(target_os = "linux"), feature = "cli"))]
+pub(crate) fn drop_cached(_file: &File, _offset: u64, _len: u64) -> bool {
+    false
+}
+
 /// O_DIRECT is Linux's; elsewhere a data sync does the work alone.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn make_direct(_file: &File) -> bool {

@@ -152,3 +152,15 @@ pub(crate) fn create_dir(path: &Path, _private: bool) -> io::Result<()> {
 pub(crate) fn make_direct(_file: &File) -> bool {
     false
 }
+
+/// There is nothing to take back.
+#[cfg(feature = "cli")]
+pub(crate) fn make_buffered(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no such advice here.
+#[cfg(feature = "cli")]
+pub(crate) fn drop_cached(_file: &File, _offset: u64, _len: u64) -> bool {
+    false
+}

@@ -23,7 +23,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// A segment under construction.
 pub(crate) struct Segment {
-    active: Active,
+    pub(crate) active: Active,
     pub(crate) bytes: Vec<u8>,
     next: Lsn,
 }
@@ -121,7 +121,7 @@ impl Segment {
     }
 
     /// Begins another epoch behind `prev_end`, which lies in this segment.
-    fn begin_epoch(&mut self, prev_end: LogEnd) {
+    pub(crate) fn begin_epoch(&mut self, prev_end: LogEnd) {
         let prev_epoch = self.active.epoch;
         self.active.epoch += 1;
         self.active.salt = 1000 * self.active.epoch + self.active.segment;
