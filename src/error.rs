@@ -100,7 +100,7 @@ impl fmt::Display for Error {
                 write!(f, "{} is not a kifa store: {found}; check the path", dir.display())
             }
             Error::Corrupt(damage) => {
-                write!(f, "{damage}; nothing was changed: copy the directory before you try anything else")
+                write!(f, "{damage}; nothing was changed: kifa verify tells what is good, kifa recover goes on with it")
             }
             Error::Io { op, path, source } => write!(f, "cannot {op} {}: {source}", path.display()),
             Error::TooLarge { bytes, max } => {

@@ -7,10 +7,16 @@ use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::entry::{self, Entry};
 use crate::format::manifest::TableMeta;
-use crate::query::view::{GroupRef, View};
+use crate::format::table::Span;
+use crate::io::Vfs as _;
+use crate::query::view::View;
 use crate::query::{EntryRef, Notice, Reader, ScanRange};
 use crate::sstable::{self, BlockBuf, Table};
-use crate::wal::reader::{Place, Window, read_group};
+use crate::survey;
+use crate::survey::log::{GroupRef, LoneEntry};
+use crate::survey::pieces::place;
+use crate::survey::tolerant::{Tolerant, Unreadable};
+use crate::wal::reader::{Window, read_group};
 
 /// A running scan. Memory is bounded by one block or group and one table's index, whatever the range.
 pub struct Scan<'r> {
@@ -27,16 +33,14 @@ pub struct Scan<'r> {
     next: usize,
     end: usize,
     last: Option<Lsn>,
-    /// Damage of the log, to be reported when its turn comes.
-    damage: Option<Error>,
     window: Window,
 }
 
 enum Part {
     Table(TableMeta),
-    Group(GroupRef),
-    /// The log cannot be read from here on.
-    Damage,
+    Log(survey::log::Part),
+    /// A part of the log that cannot be read: its number among the view's.
+    Damage(usize),
 }
 
 enum Loaded {
@@ -72,7 +76,6 @@ impl<'r> Scan<'r> {
             next: 0,
             end: 0,
             last: None,
-            damage: None,
             window: Window::default(),
         };
         scan.plan();
@@ -89,14 +92,29 @@ impl<'r> Scan<'r> {
         let tables = tables
             .filter(|meta| touches(meta.first_lsn, meta.last_lsn, meta.min_timestamp_ns, meta.max_timestamp_ns))
             .map(|meta| Part::Table(meta.clone()));
-        let groups = self.view.groups.iter();
-        let groups = groups
-            .filter(|group| touches(group.first_lsn, group.last_lsn, group.min_ns, group.max_ns))
-            .map(|group| Part::Group(*group));
-        self.damage = self.view.damage.clone();
-        let reached = self.view.last_lsn < to_lsn;
-        let damage = (self.damage.is_some() && reached).then_some(Part::Damage);
-        self.parts = tables.chain(groups).chain(damage).collect();
+        let mut log = Vec::new();
+        let mut wounds = self.view.damage.iter().enumerate().peekable();
+        for part in &self.view.parts {
+            let (first, last) = part.lsns();
+            while let Some((number, _)) = wounds.next_if(|(_, wound)| wound.lsns.is_some_and(|lsns| lsns.0 <= first)) {
+                log.push((number, None));
+            }
+            let (min_ns, max_ns) = part.times_ns();
+            if touches(first, last, min_ns, max_ns) {
+                log.push((0, Some(*part)));
+            }
+        }
+        log.extend(wounds.map(|(number, _)| (number, None)));
+        let beyond = self.view.last_lsn < to_lsn;
+        let is_asked_for = |number: usize| match self.view.damage[number].lsns {
+            Some((first, last)) => first <= to_lsn && last >= from_lsn,
+            None => beyond,
+        };
+        let log = log.into_iter().filter_map(|(number, part)| match part {
+            Some(part) => Some(Part::Log(part)),
+            None => is_asked_for(number).then_some(Part::Damage(number)),
+        });
+        self.parts = tables.chain(log).collect();
         if reverse {
             self.parts.make_contiguous().reverse();
         }
@@ -183,7 +201,10 @@ impl<'r> Scan<'r> {
                     continue;
                 };
                 (self.loaded, self.next, self.end) = (Loaded::Nothing, 0, 0);
-                table.read_block(block, &mut self.block).map_err(|cause| cause.into_error(path))?;
+                table.read_block(block, &mut self.block).map_err(|cause| {
+                    let Span { first_lsn, last_lsn, .. } = table.block_at(block).span;
+                    cause.about(first_lsn, last_lsn).into_error(path)
+                })?;
                 self.loaded = Loaded::Block;
                 self.next = self.block.position(self.range.from_lsn);
                 self.end = self.block.position(Lsn(self.range.to_lsn.0.saturating_add(1)));
@@ -191,12 +212,16 @@ impl<'r> Scan<'r> {
             }
             match self.parts.pop_front() {
                 None => return Ok(false),
-                Some(Part::Damage) => return Err(self.damage.take().expect("it is reported once")),
+                Some(Part::Damage(number)) => return Err(self.view.damage[number].to_error()),
                 Some(Part::Table(meta)) => self.open_table(&meta)?,
-                Some(Part::Group(group)) => {
+                Some(Part::Log(survey::log::Part::Group(group))) => {
                     if self.load_group(&group)? {
                         return Ok(true);
                     }
+                }
+                Some(Part::Log(survey::log::Part::Entry(lone))) => {
+                    self.load_entry(&lone)?;
+                    return Ok(true);
                 }
             }
         }
@@ -207,35 +232,64 @@ impl<'r> Scan<'r> {
         let file = match self.reader.vfs.open(&path) {
             Ok(file) => file,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                let missing =
-                    Error::corrupt(&path, 0, Some(meta.first_lsn), "the manifest names it, and it is missing");
-                return self.look_again(missing);
+                let what = format!(
+                    "the manifest names it, and it is missing; LSNs {} to {} cannot be read",
+                    meta.first_lsn, meta.last_lsn
+                );
+                return self.look_again(Error::corrupt(&path, 0, Some(meta.first_lsn), what));
             }
             Err(cause) => return Err(Error::io("open", &path, cause)),
         };
-        let table = Table::open(file, Some(meta), self.view.manifest.store).map_err(|cause| cause.into_error(&path))?;
+        let store = self.view.manifest.store;
+        match Table::open(file, Some(meta), store) {
+            Ok(table) => {
+                self.begin_table(table, path);
+                Ok(())
+            }
+            Err(cause) => {
+                // Its good blocks follow the error.
+                let tolerant = Tolerant::new(&*self.reader.vfs, Unreadable::default());
+                let file = tolerant.open(&path).map_err(|cause| Error::io("open", &path, cause))?;
+                if let Ok(table) = Table::salvage(file, meta.id, Some(meta), store) {
+                    self.begin_table(table, path.clone());
+                }
+                let (first, last) = (meta.first_lsn, meta.last_lsn);
+                let more = format!("; of LSNs {first} to {last} only what lies in its good blocks can be read");
+                Err(cause.with(&more).into_error(&path))
+            }
+        }
+    }
+
+    fn begin_table(&mut self, table: Table, path: String) {
         let ScanRange { from_lsn, to_lsn, from_ns, to_ns, .. } = self.range;
         let blocks = table.blocks(from_lsn..=to_lsn, from_ns..=to_ns).collect();
         self.table = Some((table, path, blocks));
+    }
+
+    /// Reads an entry that was saved from a damaged range.
+    fn load_entry(&mut self, lone: &LoneEntry) -> Result<()> {
+        let place = place(&self.view.files, self.view.manifest.store, lone.file, 0, lone.seed.offset);
+        let bytes = self.window.get(place.path, place.file, lone.seed.offset, lone.bytes)?;
+        if !entry::decode(bytes, lone.seed).is_ok_and(|entry| entry.lsn == lone.lsn) {
+            let what = "an entry that was valid a moment ago fails its checks";
+            return Err(Error::corrupt(place.path, lone.seed.offset, Some(lone.lsn), what));
+        }
+        self.group.bytes.clear();
+        self.group.bytes.extend_from_slice(bytes);
+        self.group.starts.clear();
+        self.group.starts.push(0);
+        (self.loaded, self.next, self.end) = (Loaded::Group, 0, 1);
         Ok(())
     }
 
     /// Reads the group again; `false` where the store has moved on and the scan with it.
     fn load_group(&mut self, group: &GroupRef) -> Result<bool> {
-        let segment = &self.view.files.live[&group.segment];
-        let place = Place {
-            store: self.view.manifest.store,
-            path: &segment.path,
-            file: &*segment.file,
-            file_bytes: segment.bytes,
-            segment: group.segment,
-            offset: group.offset,
-        };
+        let place = place(&self.view.files, self.view.manifest.store, group.file, group.segment, group.offset);
         let read = read_group(&mut self.window, &place)?;
         let found = read.as_ref().is_ok_and(|found| found.header.salt == group.salt);
         if !found {
             let what = "a group that was valid a moment ago fails its checks";
-            let damage = Error::corrupt(&segment.path, group.offset, Some(group.first_lsn), what);
+            let damage = Error::corrupt(place.path, group.offset, Some(group.first_lsn), what);
             self.look_again(damage)?;
             return Ok(false);
         }
@@ -278,8 +332,7 @@ impl<'r> Scan<'r> {
     pub fn notices(&self) -> Vec<Notice> {
         let ScanRange { from_lsn, to_lsn, from_ns, to_ns, .. } = self.range;
         let floor = self.view.manifest.floor_lsn;
-        let steps = self.view.replay.as_ref().map_or(&self.view.manifest.clock_steps, |replay| &replay.clock_steps);
-        let stepped = steps.iter().filter(|step| {
+        let stepped = self.view.clock_steps.iter().filter(|step| {
             let (low, high) = (step.from_ns.min(step.to_ns), step.from_ns.max(step.to_ns));
             (from_lsn..=to_lsn).contains(&step.lsn) && low <= to_ns && high >= from_ns
         });

@@ -4,14 +4,17 @@ use crate::error::{Error, Result};
 use crate::io::Vfs;
 use crate::query::StoreStats;
 use crate::query::view::View;
+use crate::survey::log::{GroupRef, Part};
 use crate::{sstable, wal};
 
 /// Gathers the numbers; a damaged log is an error, because they would be wrong.
 pub(super) fn gather(vfs: &dyn Vfs, view: View) -> Result<StoreStats> {
-    let View { manifest, files, groups, last_lsn, gaps, replay, damage, writer_alive, .. } = view;
-    let Some(replay) = replay else {
-        return Err(damage.expect("a log that was not replayed is damaged"));
-    };
+    let View { manifest, files, parts, last_lsn, gaps, replay, damage, writer_alive, .. } = view;
+    if let Some(wound) = damage.first() {
+        return Err(wound.to_error());
+    }
+    let replay = replay.expect("a log that was not replayed is damaged");
+    let groups: Vec<GroupRef> = parts.iter().filter_map(Part::group).copied().collect();
     let checkpoint = manifest.checkpoint_lsn;
     let memtable_entries =
         groups.iter().map(|group| group.last_lsn.min(last_lsn).0 - group.first_lsn.max(checkpoint.next()).0 + 1).sum();

@@ -4,6 +4,9 @@
 //! anew: released segments may be reused. What lies above the highest durable LSN found is left out while a writer is
 //! alive (it alone knows), and taken as far as it validates, marked unconfirmed, when there is none.
 //!
+//! Damage of the log does not end the look: what [`crate::survey`] takes behind it is part of it, and each damaged place is
+//! reported when its turn comes.
+//!
 //! Memory: one reference per group of the log behind the checkpoint, which the memtable's size bounds.
 
 use std::collections::BTreeMap;
@@ -11,38 +14,29 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::facts::{source_name, source_names};
+use crate::format::facts::source_names;
 use crate::format::manifest::Manifest;
-use crate::format::record::Record;
-use crate::format::{Gap, Lsn};
+use crate::format::{ClockStep, Gap, Lsn};
 use crate::io::Vfs;
 use crate::manifest;
 use crate::reactor::open::{Ground, merge_gaps, survey};
+use crate::survey::Wound;
+use crate::survey::log::{LogSurvey, Part, survey as survey_log};
+use crate::survey::tolerant::{Tolerant, Unreadable};
 use crate::wal::files::WalFiles;
-use crate::wal::replay::{Replay, Tail, replay};
+use crate::wal::replay::{Replay, Tail};
 
 /// Bytes that are searched behind the end of the log for proof that it is damaged. The writer searches all of it.
 const SEARCH_BYTES: u64 = 4 << 20;
 /// How often a look is taken anew before giving up.
 const RETRIES_MAX: usize = 100;
 
-/// A group of the log, to be read (and checked) again when its turn comes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GroupRef {
-    pub(super) segment: u64,
-    pub(super) salt: u64,
-    pub(super) offset: u64,
-    pub(super) first_lsn: Lsn,
-    pub(super) last_lsn: Lsn,
-    pub(super) min_ns: u64,
-    pub(super) max_ns: u64,
-}
-
 /// See the module's page.
 pub(super) struct View {
     pub(super) manifest: Manifest,
     pub(super) files: WalFiles,
-    pub(super) groups: Vec<GroupRef>,
+    /// What can be read of the log, in LSN order.
+    pub(super) parts: Vec<Part>,
     /// Largest LSN to return.
     pub(super) last_lsn: Lsn,
     /// Entries from here on are not proven durable, and nobody is alive to vouch for them.
@@ -50,9 +44,11 @@ pub(super) struct View {
     pub(super) gaps: Vec<Gap>,
     /// Names of sources by number, as far as the log was read: an entry's is always among them.
     pub(super) names: BTreeMap<u16, String>,
-    /// What of the log was understood; `None` where damage cut it short.
+    pub(super) clock_steps: Vec<ClockStep>,
+    /// What replay found; `None` where the log is damaged.
     pub(super) replay: Option<Replay>,
-    pub(super) damage: Option<Error>,
+    /// What cannot be read of the log, in its order.
+    pub(super) damage: Vec<Wound>,
     pub(super) writer_alive: bool,
 }
 
@@ -63,20 +59,22 @@ impl View {
     /// writer a group may be read before it was written, and one behind it after that.
     pub(super) fn take(vfs: &dyn Vfs, dir: &Path, is_writer_alive: &dyn Fn() -> bool) -> Result<View> {
         let mut suspected: Option<(u64, Error)> = None;
+        let unreadable = Unreadable::default();
+        let tolerant = Tolerant::new(vfs, unreadable.clone());
         for _ in 0..RETRIES_MAX {
             let alive_before = is_writer_alive();
             let Some(manifest) = newest_manifest(vfs, dir)? else { continue };
             let generation = manifest.generation;
-            let view = View::read(vfs, manifest, alive_before, is_writer_alive);
+            let view = View::read(&tolerant, &unreadable, manifest, alive_before, is_writer_alive);
             let damage = match &view {
-                Ok(view) => view.damage.as_ref(),
-                Err(cause @ Error::Corrupt(_)) => Some(cause),
+                Ok(view) => view.damage.first().map(Wound::to_error),
+                Err(cause @ Error::Corrupt(_)) => Some(cause.clone()),
                 Err(cause) if is_not_found(cause) => continue,
                 Err(cause) => return Err(cause.clone()),
             };
             match damage {
-                Some(damage) if is_same(suspected.as_ref(), generation, damage) => return view,
-                Some(damage) => suspected = Some((generation, damage.clone())),
+                Some(damage) if is_same(suspected.as_ref(), generation, &damage) => return view,
+                Some(damage) => suspected = Some((generation, damage)),
                 None => {
                     let newest = newest_manifest(vfs, dir)?;
                     if let (Ok(view), Some(newest)) = (view, newest)
@@ -92,52 +90,41 @@ impl View {
 
     /// No segment that was read has been released since.
     fn is_untouched_by(&self, newest: &Manifest) -> bool {
-        self.groups.first().is_none_or(|first| newest.first_segment <= first.segment)
+        let first = self.parts.first().and_then(|part| match part {
+            Part::Group(group) => Some(group.segment),
+            Part::Entry(_) => None,
+        });
+        first.is_none_or(|first| newest.first_segment <= first)
             && newest.first_segment <= self.files.live.last_key_value().map_or(u64::MAX, |(&number, _)| number)
     }
 
-    fn read(vfs: &dyn Vfs, manifest: Manifest, alive: bool, is_writer_alive: &dyn Fn() -> bool) -> Result<View> {
+    fn read(
+        vfs: &dyn Vfs,
+        unreadable: &Unreadable,
+        manifest: Manifest,
+        alive: bool,
+        is_writer_alive: &dyn Fn() -> bool,
+    ) -> Result<View> {
         manifest::check_join(&manifest)?;
         let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
-        let mut groups = Vec::new();
-        let mut names = source_names(&manifest.checkpoints);
-        let outcome = replay(&files, &manifest, SEARCH_BYTES, &mut |seen| {
-            let header = &seen.group.header;
-            if header.record_count > 0 {
-                names.extend(seen.group.records().iter().filter_map(named));
-            }
-            if header.entry_count > 0 && header.last_lsn() > manifest.checkpoint_lsn {
-                let times = || seen.group.entries().map(|entry| entry.timestamp_ns);
-                groups.push(GroupRef {
-                    segment: header.segment,
-                    salt: header.salt,
-                    offset: header.offset,
-                    first_lsn: header.first_lsn,
-                    last_lsn: header.last_lsn(),
-                    min_ns: times().min().unwrap_or(0),
-                    max_ns: times().max().unwrap_or(0),
-                });
-            }
-            Ok(())
-        });
+        let mut log = survey_log(&files, &manifest, SEARCH_BYTES)?;
+        unreadable.explain(&mut log.wounds);
         let writer_alive = alive || is_writer_alive();
-        let (replay, damage) = match outcome {
-            Ok(replay) => (Some(replay), None),
-            Err(cause @ Error::Corrupt(_)) => (None, Some(cause)),
-            Err(cause) => return Err(cause),
-        };
-        let (last_lsn, unconfirmed) = extent(&manifest, &groups, replay.as_ref(), writer_alive);
-        groups.retain(|group: &GroupRef| group.first_lsn <= last_lsn);
-        let gaps = merge_gaps(&manifest.gaps, replay.as_ref().map_or(&[], |replay| &replay.gaps), None);
-        Ok(View { manifest, files, groups, last_lsn, unconfirmed, gaps, names, replay, damage, writer_alive })
-    }
-}
-
-/// The source that a record names. A name is never taken back.
-fn named(record: &Record) -> Option<(u16, String)> {
-    match record {
-        Record::Checkpoint { key, value } => source_name(key, value),
-        Record::EpochStart { .. } | Record::ClockStep(_) => None,
+        let (last_lsn, unconfirmed) = extent(&manifest, &log, writer_alive);
+        log.parts.retain(|part| part.lsns().0 <= last_lsn);
+        Ok(View {
+            gaps: merge_gaps(&manifest.gaps, &log.gaps, None),
+            names: source_names(&log.checkpoints),
+            manifest,
+            files,
+            parts: log.parts,
+            last_lsn,
+            unconfirmed,
+            clock_steps: log.clock_steps,
+            replay: log.replay,
+            damage: log.wounds,
+            writer_alive,
+        })
     }
 }
 
@@ -152,11 +139,11 @@ fn is_same(suspected: Option<&(u64, Error)>, generation: u64, damage: &Error) ->
 }
 
 /// The largest LSN to return, and the first unconfirmed one.
-fn extent(manifest: &Manifest, groups: &[GroupRef], replay: Option<&Replay>, writer_alive: bool) -> (Lsn, Option<Lsn>) {
-    let found = groups.last().map_or(manifest.checkpoint_lsn, |group| group.last_lsn);
-    let Some(replay) = replay else { return (found, None) };
-    let proven = replay.durable_lsn.min(found);
-    if writer_alive || replay.tail == Tail::Clean {
+fn extent(manifest: &Manifest, log: &LogSurvey, writer_alive: bool) -> (Lsn, Option<Lsn>) {
+    let found = log.parts.last().map_or(manifest.checkpoint_lsn, |part| part.lsns().1);
+    let proven = log.durable_lsn.min(found);
+    let is_clean = log.replay.as_ref().is_some_and(|replay| replay.tail == Tail::Clean);
+    if writer_alive || is_clean {
         return (proven, None);
     }
     (found, (found > proven).then(|| proven.next()))

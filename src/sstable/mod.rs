@@ -63,6 +63,19 @@ pub(crate) enum TableError {
 }
 
 impl TableError {
+    /// Names the LSNs that cannot be read because of it.
+    pub(crate) fn about(self, first: Lsn, last: Lsn) -> TableError {
+        self.with(&format!("; LSNs {first} to {last} cannot be read"))
+    }
+
+    /// Goes on with the sentence.
+    pub(crate) fn with(self, more: &str) -> TableError {
+        match self {
+            TableError::Damaged { offset, lsn, what } => TableError::Damaged { offset, lsn, what: what + more },
+            TableError::Io(cause) => TableError::Io(io::Error::new(cause.kind(), format!("{cause}{more}"))),
+        }
+    }
+
     /// The public error, for the table of this file name.
     pub(crate) fn into_error(self, file: &str) -> Error {
         match self {

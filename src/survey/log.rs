@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::{self, Seed};
+use crate::format::facts;
 use crate::format::group::{self, GroupHeader};
 use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
@@ -66,6 +67,22 @@ impl Part {
         match self {
             Part::Group(group) => (group.first_lsn, group.last_lsn),
             Part::Entry(entry) => (entry.lsn, entry.lsn),
+        }
+    }
+
+    /// Smallest and largest timestamp.
+    pub(crate) fn times_ns(&self) -> (u64, u64) {
+        match self {
+            Part::Group(group) => (group.min_ns, group.max_ns),
+            Part::Entry(entry) => (entry.timestamp_ns, entry.timestamp_ns),
+        }
+    }
+
+    /// The group, if it is one.
+    pub(crate) fn group(&self) -> Option<&GroupRef> {
+        match self {
+            Part::Group(group) => Some(group),
+            Part::Entry(_) => None,
         }
     }
 }
@@ -196,7 +213,7 @@ impl<'a> Walk<'a> {
         let checkpoint = self.manifest.checkpoint_lsn;
         for (_, record) in self.records {
             match record {
-                Record::Checkpoint { key, value } => drop(self.out.checkpoints.insert(key, value)),
+                Record::Checkpoint { key, value } => facts::apply(&mut self.out.checkpoints, key, value),
                 Record::ClockStep(step) if step.lsn > checkpoint => self.out.clock_steps.push(step),
                 Record::ClockStep(_) | Record::EpochStart { .. } => {}
             }

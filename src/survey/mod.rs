@@ -34,7 +34,7 @@ pub(crate) mod tables;
 mod tests;
 pub(crate) mod tolerant;
 
-use crate::error::Damage;
+use crate::error::{Damage, Error};
 use crate::format::Lsn;
 
 /// What kind of thing is damaged.
@@ -93,6 +93,18 @@ impl Wound {
             saved: 0,
             what: damage.what.clone(),
         }
+    }
+
+    /// The public error.
+    pub(crate) fn to_error(&self) -> Error {
+        let what = match self.lsns {
+            Some((first, last)) if self.saved > 0 => {
+                format!("{}; of LSNs {first} to {last} {} can be read", self.what, self.saved)
+            }
+            Some((first, last)) if first < last => format!("{}; LSNs {first} to {last} cannot be read", self.what),
+            _ => self.what.clone(),
+        };
+        Error::corrupt(&self.file, self.offset, self.lsns.map(|lsns| lsns.0), what)
     }
 
     /// Whether the two places touch.

@@ -125,8 +125,10 @@ fn a_table_that_cannot_be_opened_hides_only_itself() {
         println!("{what}");
         harm(&tables[2], length(&tables[2]));
         let file = name(&tables[2], &store);
-        let others = (0..TOTAL).filter(|id| !(2 * PER_TABLE..3 * PER_TABLE).contains(id));
-        let bad = assert_readable(&store, &file, others);
+        // Without its header, index or footer, the table's blocks are found one by one.
+        let is_lost = ["deleted", "empty"].contains(&what);
+        let ids = (0..TOTAL).filter(|id| !is_lost || !(2 * PER_TABLE..3 * PER_TABLE).contains(id));
+        let bad = assert_readable(&store, &file, ids);
         if is_refused {
             assert_eq!(bad.lsn.map(|lsn| lsn.0), Some(2 * PER_TABLE + 1), "{what}");
             assert_refused(&store, &file);
@@ -166,7 +168,7 @@ fn a_group_that_was_provably_durable_is_corruption() {
         let found = assert_refused(&store, &file);
         assert_eq!(found.lsn.map(|lsn| lsn.0), Some(id + 1), "{found:?}");
         assert!(found.offset <= at as u64 && at as u64 - found.offset < 4096, "{found:?}: the entry is at {at}");
-        let told = assert_readable(&store, &file, 0..id);
+        let told = assert_readable(&store, &file, (0..10).filter(|&other| other != id));
         assert_eq!((told.offset, told.lsn), (found.offset, found.lsn));
     }
 }
@@ -179,7 +181,7 @@ fn a_bad_group_header_is_corruption_too() {
     flip(&path, at / 4096 * 4096 + 20);
     let file = name(&path, &store);
     assert_eq!(assert_refused(&store, &file).lsn.map(|lsn| lsn.0), Some(5));
-    assert_readable(&store, &file, 0..4);
+    assert_readable(&store, &file, 0..10);
 }
 
 /// Nothing proves the last group before a kill: it is a tear, and the log goes on in front of it.
@@ -268,25 +270,28 @@ fn a_segment_missing_from_the_chain_is_corruption() {
         fs::remove_file(&segments[lost]).unwrap();
         let file = name(&segments[lost], &store);
         assert_refused(&store, &file);
-        assert_readable(&store, &file, 0..firsts[lost]);
+        let is_lost = |id: &u64| (firsts[lost]..firsts[lost + 1]).contains(id);
+        assert_readable(&store, &file, (0..150).filter(|id| !is_lost(id)));
     }
 }
 
 #[test]
 fn a_segment_of_the_chain_that_is_cut_short_or_headless_is_corruption() {
     type Harm = fn(&Path);
-    let harms: [Harm; 3] = [
-        |path| flip(path, 100),
-        |path| fs::write(path, &fs::read(path).unwrap()[..4096]).unwrap(),
-        |path| fs::write(path, b"").unwrap(),
+    // The groups in a segment without a header are found; what was cut off is gone.
+    let harms: [(Harm, bool); 3] = [
+        (|path| flip(path, 100), false),
+        (|path| fs::write(path, &fs::read(path).unwrap()[..4096]).unwrap(), true),
+        (|path| fs::write(path, b"").unwrap(), true),
     ];
-    for harm in harms {
+    for (harm, is_lost) in harms {
         let dir = temp();
         let (store, segments, firsts) = store_of_segments(dir.path());
         harm(&segments[1]);
         let file = name(&segments[1], &store);
         assert_refused(&store, &file);
-        assert_readable(&store, &file, 0..firsts[1]);
+        let ids = (0..150).filter(|id| !is_lost || !(firsts[1]..firsts[2]).contains(id));
+        assert_readable(&store, &file, ids);
     }
 }
 
@@ -296,11 +301,10 @@ fn the_newest_segment_without_its_header_is_corruption() {
     let dir = temp();
     let (store, segments, firsts) = store_of_segments(dir.path());
     let newest = segments.len() - 1;
-    let ids = 0..firsts[newest];
     flip(&segments[newest], 100);
     let file = name(&segments[newest], &store);
-    assert_eq!(assert_refused(&store, &file).lsn.map(|lsn| lsn.0), Some(ids.end + 1));
-    assert_readable(&store, &file, ids);
+    assert_eq!(assert_refused(&store, &file).lsn.map(|lsn| lsn.0), Some(firsts[newest] + 1));
+    assert_readable(&store, &file, 0..150);
 }
 
 #[test]
@@ -313,5 +317,5 @@ fn a_bad_group_in_the_middle_of_the_chain_is_corruption() {
     flip(&path, at + 10_000);
     let file = name(&path, &store);
     assert_eq!(assert_refused(&store, &file).lsn.map(|lsn| lsn.0), Some(id + 1));
-    assert_readable(&store, &file, 0..id);
+    assert_readable(&store, &file, (0..150).filter(|&other| other != id));
 }

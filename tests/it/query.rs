@@ -164,7 +164,7 @@ fn a_full_output_is_an_error_and_a_full_stderr_no_panic() {
 }
 
 #[test]
-fn damage_is_named_and_what_lies_before_it_is_printed() {
+fn damage_is_named_and_what_lies_around_it_is_printed() {
     let place = Place::with_lines(&["the first entry"]);
     place.daemon(b"the second entry\nthe third entry\n", &[]).expect(0);
     let mut damaged = None;
@@ -179,7 +179,7 @@ fn damage_is_named_and_what_lies_before_it_is_printed() {
     let damaged = damaged.expect("the payload lies in a file");
     let before = place.snapshot();
     let ran = place.run("query", &["-o", "text"]).expect(2);
-    assert_eq!(data(&ran), ["the first entry"]);
+    assert_eq!(data(&ran), ["the first entry", "the third entry"]);
     assert!(ran.stderr.contains(damaged.file_name().unwrap().to_str().unwrap()), "{}", ran.stderr);
     assert!(ran.stderr.contains("LSN 2"), "{}", ran.stderr);
     assert_eq!(place.snapshot(), before);
