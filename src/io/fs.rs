@@ -240,6 +240,10 @@ impl ReadAt for RealFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+
+    fn forget(&self) {
+        sys::forget_cached(&self.0);
+    }
 }
 
 /// The machine's clocks and its random numbers.

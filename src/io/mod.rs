@@ -169,6 +169,10 @@ pub(crate) trait ReadAt: Send {
 
     /// Length of the file, in bytes.
     fn bytes(&self) -> io::Result<u64>;
+
+    /// Forgets what is cached of the file, as far as the system can, so that it is read from the device again: a bit may
+    /// have flipped on its way into the cache, and damage is believed only when it is found twice.
+    fn forget(&self) {}
 }
 
 /// The reading side: any thread, any process, no lock, creates nothing. Paths as in the contract.

@@ -65,10 +65,18 @@ pub(crate) fn find(vfs: &dyn Vfs) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Reads and checks the manifest of one generation; `None` where the file is gone (replaced meanwhile).
+/// Reads and checks the manifest of one generation; `None` where the file is gone (replaced meanwhile). Damage is found
+/// twice before it is reported.
 pub(crate) fn read(vfs: &dyn Vfs, generation: u64) -> Result<Option<Manifest>> {
+    match read_once(vfs, generation, false) {
+        Err(Error::Corrupt(_)) => read_once(vfs, generation, true),
+        outcome => outcome,
+    }
+}
+
+fn read_once(vfs: &dyn Vfs, generation: u64, from_device: bool) -> Result<Option<Manifest>> {
     let path = path(generation);
-    let Some(bytes) = read_bytes(vfs, &path)? else { return Ok(None) };
+    let Some(bytes) = read_bytes(vfs, &path, from_device)? else { return Ok(None) };
     let damaged = |why: FormatError| Error::corrupt(&path, 0, None, format!("the newest manifest is invalid: {why}"));
     let manifest = Manifest::decode(&bytes).map_err(damaged)?;
     if manifest.generation != generation {
@@ -80,13 +88,18 @@ pub(crate) fn read(vfs: &dyn Vfs, generation: u64) -> Result<Option<Manifest>> {
 /// Whether the manifest of this generation was written by a newer kifa: then it is not damaged.
 #[cfg(feature = "cli")]
 pub(crate) fn is_newer(vfs: &dyn Vfs, generation: u64) -> bool {
-    let bytes = read_bytes(vfs, &path(generation));
+    let bytes = read_bytes(vfs, &path(generation), false);
     bytes.is_ok_and(|bytes| bytes.is_some_and(|bytes| matches!(Manifest::decode(&bytes), Err(FormatError::Version(_)))))
 }
 
-fn read_bytes(vfs: &dyn Vfs, path: &str) -> Result<Option<Vec<u8>>> {
+fn read_bytes(vfs: &dyn Vfs, path: &str, from_device: bool) -> Result<Option<Vec<u8>>> {
     let file = match vfs.open(path) {
-        Ok(file) => file,
+        Ok(file) => {
+            if from_device {
+                file.forget();
+            }
+            file
+        }
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(Error::io("open", path, cause)),
     };

@@ -6,6 +6,7 @@ use std::io;
 use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::entry::{self, Entry};
+use crate::format::group::GroupHeader;
 use crate::format::manifest::TableMeta;
 use crate::format::table::Span;
 use crate::io::Vfs as _;
@@ -285,8 +286,16 @@ impl<'r> Scan<'r> {
     /// Reads the group again; `false` where the store has moved on and the scan with it.
     fn load_group(&mut self, group: &GroupRef) -> Result<bool> {
         let place = place(&self.view.files, self.view.manifest.store, group.file, group.segment, group.offset);
-        let read = read_group(&mut self.window, &place)?;
-        let found = read.as_ref().is_ok_and(|found| found.header.salt == group.salt);
+        let is_it = |header: &GroupHeader| header.salt == group.salt;
+        let mut read = read_group(&mut self.window, &place)?;
+        let mut found = read.as_ref().is_ok_and(|found| is_it(&found.header));
+        if !found {
+            // Damage is found twice before it is believed.
+            place.file.forget();
+            self.window.clear();
+            read = read_group(&mut self.window, &place)?;
+            found = read.as_ref().is_ok_and(|found| is_it(&found.header));
+        }
         if !found {
             let what = "a group that was valid a moment ago fails its checks";
             let damage = Error::corrupt(place.path, group.offset, Some(group.first_lsn), what);

@@ -24,6 +24,10 @@ use crate::io::Env;
 #[cfg(feature = "sim")]
 use crate::planted::{Bug, plant};
 
+/// Of the life after a cut, as many operations of a class are made to fail.
+const RECOVERY_OPS: u64 = 24;
+/// Most wrong bits tried on one log at rest.
+const ROT_MAX: u64 = 1000;
 /// Where a segment's header says that it is a spare (1).
 const SPARE_AT: usize = 137;
 
@@ -121,11 +125,7 @@ impl Attack {
 
     fn cuts(&mut self, depth: &Depth, ops_total: u64) {
         let mut rng = self.rng("points");
-        let points: Vec<u64> = if ops_total <= depth.points {
-            (1..=ops_total).collect()
-        } else {
-            (0..depth.points).map(|_| 1 + rng.below(ops_total)).collect()
-        };
+        let points = which(ops_total, depth.points, &mut rng);
         for at in points {
             let stopped = self.guarded(&format!("cut {at} drop-all"), |attack| attack.stop_at(at));
             let Some((disk, oracle)) = stopped else { continue };
@@ -135,19 +135,24 @@ impl Attack {
         }
     }
 
+    /// Cases of every other kind: of kills and faults each one there is, where they are few, else a sample.
     fn others(&mut self, depth: &Depth, whole: &SimDisk) {
         let mut rng = self.rng("others");
-        for _ in 0..depth.others {
-            let at = 1 + rng.below(whole.ops_total());
+        let (ops_total, max) = (whole.ops_total(), depth.others);
+        for at in which(ops_total, max, &mut rng) {
             self.case(Case::Kill { at, seed: rng.below(1000) }, None);
-            let (kind, class) = FAULTS[rng.below(FAULTS.len() as u64) as usize];
-            let at = 1 + rng.below(whole.ops(class).max(1));
+        }
+        for (kind, class, at) in faults(max, |class| whole.ops(class), &mut rng) {
             self.case(Case::Fault { kind, class, at }, None);
-            let before = rng.below(self.plan.actions.len() as u64);
-            self.case(Case::Full { before, blocks_left: rng.below(3) }, None);
-            let class = if rng.chance(3, 4) { OpClass::Read } else { OpClass::Lookup };
-            let at = 1 + rng.below(whole.ops_total());
-            self.case(Case::Unreadable { at, class, nth: 1 + rng.below(40) }, None);
+        }
+        // A life after a cut opens with a handful of reads; what comes later is the first life's.
+        for (kind, class, nth) in faults(max, |_| RECOVERY_OPS, &mut rng) {
+            self.case(Case::Recovering { at: 1 + rng.below(ops_total), kind, class, nth }, None);
+        }
+        for before in which(self.plan.actions.len() as u64, max, &mut rng) {
+            self.case(Case::Full { before: before - 1, blocks_left: rng.below(3) }, None);
+        }
+        for _ in 0..max.min(ROT_MAX) {
             self.case(Case::Rot { seed: rng.below(1000) }, None);
         }
     }
@@ -211,12 +216,12 @@ impl Attack {
         let (disk, mut oracle) = match (case, stopped) {
             (_, Some(stopped)) => stopped,
             (Case::Rot { .. }, None) => return self.rot(&mut rng),
-            (Case::Cut { at, .. } | Case::Kill { at, .. } | Case::Unreadable { at, .. }, None) => self.stop_at(at)?,
+            (Case::Cut { at, .. } | Case::Kill { at, .. } | Case::Recovering { at, .. }, None) => self.stop_at(at)?,
             (Case::Fault { kind, class, at }, None) => {
                 let disk = SimDisk::new(self.seed);
                 disk.fail(Fault::nth(class, at, kind));
                 let plan = with_end(&self.plan, Action::Await);
-                self.first_life(&disk, &plan, |_| true)?
+                self.first_life(&disk, &plan, |_| kind != FaultKind::FlipBit)?
             }
             (Case::Full { before, blocks_left }, None) => {
                 let mut plan = with_end(&self.plan, Action::Await);
@@ -234,10 +239,14 @@ impl Attack {
                 if apart.coin() { self.kill_again(next, &mut oracle, &mut apart)? } else { next }
             }
             Case::Fault { .. } | Case::Rot { .. } => self.any_end(&disk, &mut oracle, &mut rng),
-            Case::Unreadable { class, nth, .. } => {
+            Case::Recovering { kind, class, nth, .. } => {
                 let next = self.any_end(&disk, &mut oracle, &mut rng);
-                next.fail(Fault::nth(class, nth, FaultKind::Eio));
-                self.excused_life(&next, &self.plan.idle(), &mut oracle, |_| true)?;
+                let fault = Fault::nth(class, nth, kind);
+                // What cannot be read cannot be read again at once.
+                let again = kind == FaultKind::Eio && class == OpClass::Read;
+                next.fail(if again { fault.and_next() } else { fault });
+                let plan = with_end(&self.plan.later(&mut rng), Action::Look);
+                self.excused_life(&next, &plan, &mut oracle, |_| kind != FaultKind::FlipBit)?;
                 self.any_end(&next, &mut oracle, &mut rng)
             }
             Case::Full { .. } => {
@@ -406,6 +415,23 @@ fn with_end(plan: &Plan, action: Action) -> Plan {
 
 fn is_full(cause: &Error) -> bool {
     matches!(cause, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
+}
+
+/// The numbers from 1 to `total`, if there are at most `max`; else `max` of them, drawn.
+fn which(total: u64, max: u64, rng: &mut Rng) -> Vec<u64> {
+    if total <= max { (1..=total).collect() } else { (0..max).map(|_| 1 + rng.below(total)).collect() }
+}
+
+/// Which operation fails how: each there is, if there are at most `max`; else `max` of them, every kind as often.
+fn faults(max: u64, ops: impl Fn(OpClass) -> u64, rng: &mut Rng) -> Vec<(FaultKind, OpClass, u64)> {
+    if FAULTS.iter().map(|&(_, class)| ops(class)).sum::<u64>() <= max {
+        return FAULTS.iter().flat_map(|&(kind, class)| (1..=ops(class)).map(move |at| (kind, class, at))).collect();
+    }
+    let draw = |_| {
+        let (kind, class) = FAULTS[rng.below(FAULTS.len() as u64) as usize];
+        (kind, class, 1 + rng.below(ops(class).max(1)))
+    };
+    (0..max).map(draw).collect()
 }
 
 /// The cuts to try at a crash point: every combination where they are few, else a sample of all kinds.

@@ -8,6 +8,7 @@
 //! | `Eio` | some of its sectors are written | what it would have covered is clean and not durable, for good | done or not | error |
 //! | `NoSpace` | nothing is written | as `Eio` | not done | - |
 //! | `ShortWrite` | a true prefix is written; its sync may have been done all the same | - | - | - |
+//! | `Interrupted` | nothing is written | some of what it would have covered is durable, the rest may yet be | not done | error |
 //! | `FlipBit` | - | - | - | one bit of the result is wrong |
 //!
 //! `PowerOff` may be planted on any class: it and all others in flight may survive a cut in part, as far as
@@ -101,6 +102,8 @@ pub(crate) enum FaultKind {
     NoSpace,
     /// Fewer bytes are written than asked for.
     ShortWrite,
+    /// A signal interrupts the operation.
+    Interrupted,
     /// A read succeeds with one wrong bit.
     FlipBit,
     /// The machine loses power.
@@ -114,6 +117,7 @@ impl FaultKind {
             FaultKind::Eio => io::Error::other("simulated input/output error"),
             FaultKind::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "simulated disk is full"),
             FaultKind::ShortWrite => io::Error::new(io::ErrorKind::WriteZero, "simulated short write"),
+            FaultKind::Interrupted => io::Error::new(io::ErrorKind::Interrupted, "simulated interruption"),
             FaultKind::FlipBit => unreachable!("a flipped bit is not reported"),
             FaultKind::PowerOff => io::Error::other("simulated machine has no power"),
         }
@@ -137,7 +141,7 @@ impl Fault {
     pub(crate) fn nth(class: OpClass, nth: u64, kind: FaultKind) -> Fault {
         let reading = matches!(class, OpClass::Read | OpClass::Lookup | OpClass::Any);
         let fits = match kind {
-            FaultKind::Eio | FaultKind::PowerOff => true,
+            FaultKind::Eio | FaultKind::Interrupted | FaultKind::PowerOff => true,
             FaultKind::NoSpace => !reading,
             FaultKind::ShortWrite => class == OpClass::Write,
             FaultKind::FlipBit => class == OpClass::Read,
@@ -149,6 +153,12 @@ impl Fault {
     /// Every matching operation from the nth on fails.
     pub(crate) fn and_after(mut self) -> Fault {
         self.times = u64::MAX;
+        self
+    }
+
+    /// The nth matching operation and the one after it fail.
+    pub(crate) fn and_next(mut self) -> Fault {
+        self.times = 2;
         self
     }
 
@@ -210,6 +220,13 @@ mod tests {
         let mut fault = Fault::nth(OpClass::Any, 2, FaultKind::Eio).and_after();
         let strikes: Vec<bool> = (0..4).map(|_| fault.strikes(ClassSet::LOOKUP, "")).collect();
         assert_eq!(strikes, [false, true, true, true]);
+    }
+
+    #[test]
+    fn strikes_twice_when_told_so() {
+        let mut fault = Fault::nth(OpClass::Read, 2, FaultKind::Eio).and_next();
+        let strikes = [(); 4].map(|()| fault.strikes(ClassSet::READ, ""));
+        assert_eq!(strikes, [false, true, true, false]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::fault::FaultKind;
-use super::image::{File, Image, Page, WHOLE_PAGE};
+use super::image::{File, Image, Page, Version, WHOLE_PAGE};
 use super::names::{Ino, Names, ROOT, Tree};
 use super::rng::Rng;
 use crate::format::BLOCK_BYTES;
@@ -128,7 +128,7 @@ impl Media {
             }
             Fate::FailsInSync(kind) => {
                 let ino = self.write(flight)?;
-                self.sync(ino, flight, rng, false);
+                self.fail_sync(ino, flight, kind, rng);
                 return Err(kind.error());
             }
             Fate::Sound => {}
@@ -141,10 +141,10 @@ impl Media {
             Op::Write { durability, .. } => {
                 let ino = self.write(flight)?;
                 if *durability != Durability::None {
-                    self.sync(ino, flight, rng, true);
+                    self.sync(ino, flight, rng);
                 }
             }
-            Op::SyncData { .. } => self.sync(flight.ino()?, flight, rng, true),
+            Op::SyncData { .. } => self.sync(flight.ino()?, flight, rng),
             Op::SyncDir { path } => self.names.sync_dir(path, flight.horizon, &mut || rng.coin())?,
             Op::Create { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDir { .. } => {
                 return self.change_names(&flight.op);
@@ -166,15 +166,17 @@ impl Media {
                 if let Some(ino) = flight.ino {
                     self.write_sectors(ino, flight, |page| masks.get(page).copied().unwrap_or(0));
                     if synced {
-                        self.sync(ino, flight, rng, true);
+                        self.sync(ino, flight, rng);
                     }
                 }
             }
             Op::SyncData { .. } => {
                 if let Some(ino) = flight.ino {
-                    self.sync(ino, flight, rng, false);
+                    self.fail_sync(ino, flight, kind, rng);
                 }
             }
+            // An interrupted one has done nothing yet, and forgotten nothing.
+            Op::SyncDir { .. } if kind == FaultKind::Interrupted => {}
             Op::SyncDir { path } => self.names.fail_sync_dir(path),
             Op::Create { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDir { .. } => {
                 if kind == FaultKind::Eio && rng.coin() {
@@ -235,16 +237,30 @@ impl Media {
     }
 
     /// The sync of `SyncData`, or of a durable write that just took effect.
-    fn sync(&mut self, ino: Ino, flight: &Flight, rng: &mut Rng, succeeds: bool) {
+    fn sync(&mut self, ino: Ino, flight: &Flight, rng: &mut Rng) {
+        let mut covers = self.covered_by(flight, rng);
+        self.file(ino).sync(&mut covers);
+    }
+
+    /// The same, when it fails.
+    fn fail_sync(&mut self, ino: Ino, flight: &Flight, kind: FaultKind, rng: &mut Rng) {
+        if kind == FaultKind::Interrupted {
+            let mut got_that_far = rng.fork(self.stamp);
+            let mut covers = self.covered_by(flight, rng);
+            self.file(ino).sync(|version| covers(version) && got_that_far.coin());
+        } else {
+            let mut covers = self.covered_by(flight, rng);
+            self.file(ino).fail_sync(&mut covers);
+        }
+    }
+
+    /// What a sync covers. Writes reported after it was submitted may be covered or not, page by page.
+    fn covered_by<'r>(&self, flight: &'r Flight, rng: &'r mut Rng) -> impl FnMut(&Version) -> bool + use<'r> {
         let (own_stamp, own_only) = match flight.op {
             Op::Write { durability, .. } => (Some(self.stamp - 1), durability == Durability::Own),
             _ => (None, false),
         };
-        // Writes reported after the sync was submitted may be covered or not, page by page.
-        let covers = |version: &super::image::Version| {
-            Some(version.stamp) == own_stamp || !own_only && (version.stamp < flight.horizon || rng.coin())
-        };
-        if succeeds { self.file(ino).sync(covers) } else { self.file(ino).fail_sync(covers) }
+        move |version| Some(version.stamp) == own_stamp || !own_only && (version.stamp < flight.horizon || rng.coin())
     }
 }
 

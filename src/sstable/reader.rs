@@ -38,11 +38,22 @@ impl Table {
     /// Opens the table in `file`: reads and checks header, index, facts and footer, but no block.
     ///
     /// `expected` is what the manifest says of it; without a manifest (`kifa recover`) the table must hold by itself.
+    /// Damage is found twice before it is reported.
     pub(crate) fn open(
         file: Box<dyn ReadAt>,
         expected: Option<&TableMeta>,
         store: StoreId,
     ) -> Result<Table, TableError> {
+        let read = || Table::read_parts(&*file, expected, store);
+        let (footer, meta, index, facts) = twice(&*file, read)?;
+        Ok(Table { file, store, meta, facts, payload_bytes: footer.payload_bytes, index })
+    }
+
+    fn read_parts(
+        file: &dyn ReadAt,
+        expected: Option<&TableMeta>,
+        store: StoreId,
+    ) -> Result<(Footer, TableMeta, Index, TableFacts), TableError> {
         let lsn = expected.map(|meta| meta.first_lsn);
         let damaged = |offset: u64, what: String| TableError::Damaged { offset, lsn, what };
         let invalid = |offset: u64| move |cause: FormatError| damaged(offset, cause.to_string());
@@ -57,14 +68,14 @@ impl Table {
             return Err(damaged(0, format!("it is {file_bytes} bytes long, which no table is")));
         }
         let mut header = vec![0; BLOCK_BYTES];
-        read_exact(&*file, &mut header, 0, lsn)?;
+        read_exact(file, &mut header, 0, lsn)?;
         let (header_store, id) = table::decode_header(&header).map_err(invalid(0))?;
         if header_store != store {
             return Err(damaged(0, format!("it belongs to store {header_store}, not to {store}")));
         }
         let footer_offset = file_bytes - BLOCK_BYTES as u64;
         let mut block = vec![0; BLOCK_BYTES];
-        read_exact(&*file, &mut block, footer_offset, lsn)?;
+        read_exact(file, &mut block, footer_offset, lsn)?;
         let (footer, checksum) = Footer::decode(&block, file_bytes).map_err(invalid(footer_offset))?;
         let meta = footer.table_meta(checksum);
         if (footer.store, footer.table_id) != (store, id) {
@@ -75,12 +86,12 @@ impl Table {
         }
         // Bounded before it is allocated: the footer places the section inside the file and below its ceiling.
         let mut section = vec![0; (footer_offset - footer.meta_offset) as usize];
-        read_exact(&*file, &mut section, footer.meta_offset, lsn)?;
+        read_exact(file, &mut section, footer.meta_offset, lsn)?;
         if footer.sections_crc != table::sections_crc(&header, &section) {
             return Err(invalid(footer.meta_offset)(FormatError::Checksum("header and index")));
         }
         let (index, facts) = table::decode_meta(&section, &footer).map_err(invalid(footer.meta_offset))?;
-        Ok(Table { file, store, meta, facts, payload_bytes: footer.payload_bytes, index: Index(index) })
+        Ok((footer, meta, Index(index), facts))
     }
 
     /// Opens what is left of a table whose header, index or footer is damaged: its blocks are found by reading the file
@@ -172,6 +183,10 @@ impl Table {
     /// Reads a block without decompressing it: CRC, header, and agreement with the index are checked, and its bytes are
     /// [`BlockBuf::block`]. `buf` has no entries then.
     pub(crate) fn read_raw_block(&self, block: usize, buf: &mut BlockBuf) -> Result<(BlockHeader, u32), TableError> {
+        twice(&*self.file, || self.read_raw_block_once(block, buf))
+    }
+
+    fn read_raw_block_once(&self, block: usize, buf: &mut BlockBuf) -> Result<(BlockHeader, u32), TableError> {
         let entry = &self.index.0[block];
         buf.starts.clear();
         buf.block.resize(entry.block_bytes as usize, 0);
@@ -278,6 +293,17 @@ impl BlockBuf {
         let checked = table::scan_entries(self.raw(), &header.span, &mut starts);
         self.starts = starts;
         checked
+    }
+}
+
+/// Damage is believed when it is found twice: a bit that flipped on its way from the device is right the next time.
+fn twice<T>(file: &dyn ReadAt, mut read: impl FnMut() -> Result<T, TableError>) -> Result<T, TableError> {
+    match read() {
+        Err(TableError::Damaged { .. }) => {
+            file.forget();
+            read()
+        }
+        outcome => outcome,
     }
 }
 

@@ -85,10 +85,19 @@ impl WalFiles {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(cause) => return Err(Error::io("open", &path, cause)),
         };
-        let mut sector = [0; HEADER_BYTES];
-        let read = file.read_at(&mut sector, 0).map_err(|cause| Error::io("read", &path, cause))?;
+        let read_header = || {
+            let mut sector = [0; HEADER_BYTES];
+            let read = file.read_at(&mut sector, 0).map_err(|cause| Error::io("read", &path, cause))?;
+            Ok(SegmentHeader::decode(&sector[..read]))
+        };
+        let mut header = read_header()?;
+        if header.is_err() {
+            // A header that is lost takes its links and its gap along: it is lost only when two reads say so.
+            file.forget();
+            header = read_header()?;
+        }
         let bytes = file.bytes().map_err(|cause| Error::io("read", &path, cause))?;
-        let header = match SegmentHeader::decode(&sector[..read]) {
+        let header = match header {
             Ok(header) if header.store == store => header,
             Err(newer @ FormatError::Version(_)) => {
                 return Err(Error::corrupt(&path, 0, None, format!("{newer}; use a newer kifa")));

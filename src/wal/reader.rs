@@ -58,7 +58,7 @@ impl Window {
         Ok(())
     }
 
-    /// Forgets what was read: the file may have changed.
+    /// Forgets what was read: the file may have changed, or the read may have been wrong.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.path.clear();

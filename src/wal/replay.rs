@@ -293,8 +293,19 @@ impl Walk<'_> {
         }
     }
 
-    /// Accepts the next group, or says why there is none.
+    /// Accepts the next group, or says why there is none. That is believed when two reads say so: a bit that flipped on its
+    /// way from the device must not cut the log.
     fn next_group(&mut self, segment: &Segment, visit: Visit<'_>) -> Result<Result<(), FormatError>> {
+        let outcome = self.try_next_group(segment, visit)?;
+        if outcome.is_ok() {
+            return Ok(outcome);
+        }
+        segment.file.forget();
+        self.window.clear();
+        self.try_next_group(segment, visit)
+    }
+
+    fn try_next_group(&mut self, segment: &Segment, visit: Visit<'_>) -> Result<Result<(), FormatError>> {
         let offset = self.run.offset;
         let mut window = std::mem::take(&mut self.window);
         let mut outcome = self.accept_at(&mut window, segment, offset, visit)?;

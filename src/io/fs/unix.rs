@@ -251,6 +251,16 @@ pub(crate) fn make_direct(_file: &File) -> bool {
     false
 }
 
+/// Asks the page cache to forget a file; what is dirty in it stays. Advice, so there is nothing to fail.
+#[cfg(target_os = "linux")]
+pub(crate) fn forget_cached(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Only Linux's advice is known to be followed.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn forget_cached(_file: &File) {}
+
 /// Whether our blocks meet the alignment that statx reports; 0 says that the file cannot do direct I/O at all.
 #[cfg(target_os = "linux")]
 fn alignment_fits(mem_align: u32, offset_align: u32) -> bool {

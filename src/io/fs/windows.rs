@@ -148,6 +148,9 @@ pub(crate) fn create_dir(path: &Path, _private: bool) -> io::Result<()> {
     std::fs::create_dir(path)
 }
 
+/// Only Linux's advice is known to be followed.
+pub(crate) fn forget_cached(_file: &File) {}
+
 /// There is no O_DIRECT here.
 pub(crate) fn make_direct(_file: &File) -> bool {
     false

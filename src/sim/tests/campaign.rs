@@ -49,7 +49,7 @@ fn the_promise_holds_at_every_operation_of_a_few_workloads() {
 }
 
 /// Cases that broke the promise once, each with its story in the commit that names it.
-const REGRESSIONS: [(u64, &str); 14] = [
+const REGRESSIONS: [(u64, &str); 21] = [
     (4, "kill 15 801"),
     (6, "kill 5 595"),
     (16, "cut 61 variant Sector Ordered 0"),
@@ -64,6 +64,15 @@ const REGRESSIONS: [(u64, &str); 14] = [
     (6, "rot 400"),
     (132, "rot 723"),
     (172, "rot 132"),
+    // One wrong bit in what one read returned: of a manifest, a segment's header, a group (believed damaged, and taken for
+    // the end of the log), a group in a scan, a table that was just written, a block of it.
+    (0, "recovering 2 FlipBit Read 2"),
+    (8, "recovering 40 FlipBit Read 16"),
+    (25, "recovering 35 FlipBit Read 18"),
+    (97, "recovering 99 FlipBit Read 11"),
+    (19, "recovering 102 FlipBit Read 18"),
+    (8, "fault FlipBit Read 43"),
+    (21, "fault FlipBit Read 126"),
 ];
 
 #[test]
@@ -75,8 +84,21 @@ fn what_broke_the_promise_once_does_so_no_more() {
 }
 
 #[test]
+fn the_same_seed_and_case_give_the_same_trace_byte_for_byte() {
+    let cases =
+        ["cut 20 sampled Sector Any 5", "kill 15 801", "fault Eio Sync 9", "recovering 12 FlipBit Read 8", "full 1 0"];
+    for (seed, case) in (40..).zip(cases) {
+        let (first, second) = (run_case(seed, case), run_case(seed, case));
+        assert!(first.trace.lines().count() > 100, "{case}: there is little to compare");
+        assert!(first.trace == second.trace, "{case}: another trace");
+        assert!(run_case(seed + 100, case).trace != first.trace, "{case}: the seed does not matter");
+    }
+}
+
+#[test]
 fn the_text_of_a_case_names_it() {
-    let texts = ["cut 3 drop-all", "cut 9 keep-all", "cut 1 variant Block Any 7", "unreadable 5 Lookup 2", "full 1 0"];
+    let texts =
+        ["cut 3 drop-all", "cut 9 keep-all", "cut 1 variant Block Any 7", "recovering 5 Eio Lookup 2", "full 1 0"];
     for text in texts.into_iter().chain(REGRESSIONS.map(|(_, text)| text)) {
         assert_eq!(Case::parse(text).map(|case| case.to_string()).as_deref(), Some(text));
     }
