@@ -62,6 +62,8 @@ pub mod cli;
 mod compaction;
 #[cfg(feature = "cli")]
 mod config;
+#[cfg(unix)]
+mod control;
 #[cfg(feature = "cli")]
 mod daemon;
 mod engine;

@@ -1,8 +1,9 @@
 //! Reading a store: any process, any time, without the lock; creates and changes nothing.
 //!
 //! A reader takes a look ([`view`]) at the manifest and at the log behind its checkpoint, and returns entries from tables
-//! and log in order ([`scan`]). Beside a running writer it returns what is provably durable; the last group or two of a
-//! busy log, and of a quiet one for up to a second, may be durable and not yet proven to others.
+//! and log in order ([`scan`]). Beside a running writer it returns what is provably durable, and what the writer vouches
+//! for ([`vouch`]): the last group or two of a busy log, and of a quiet one for up to a second, may be durable and not yet
+//! proven by anything on disk. A writer without a socket (an embedding program) is not asked.
 //!
 //! Not here: output formats (`cli`), following a log.
 //!
@@ -15,22 +16,23 @@ use crate::error::Result;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
 use crate::io::Vfs;
 use crate::io::fs::RealVfs;
-use crate::io::lock::writer_alive;
 
 mod scan;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod view;
+mod vouch;
 
 pub use scan::Scan;
 use view::View;
+use vouch::Writer;
 
 /// A store open for reading. Each scan sees the store as it is when the scan begins.
 pub struct Reader {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
-    is_writer_alive: Box<dyn Fn() -> bool + Send + Sync>,
+    writer: Writer,
 }
 
 impl Reader {
@@ -41,15 +43,21 @@ impl Reader {
     pub fn open(dir: impl AsRef<Path>) -> Result<Reader> {
         let dir = dir.as_ref().to_path_buf();
         let vfs = Arc::new(RealVfs::open(&dir).map_err(|cause| crate::engine::cannot_open(&dir, cause))?);
-        let lock_dir = dir.clone();
         view::check_is_store(&*vfs, &dir)?;
-        Ok(Reader { vfs, dir, is_writer_alive: Box::new(move || writer_alive(&lock_dir)) })
+        let writer = Writer::of_store(&dir);
+        Ok(Reader { vfs, dir, writer })
     }
 
     /// A reader of a simulated store.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn of(vfs: Arc<dyn Vfs>, writer_alive: bool) -> Reader {
-        Reader { vfs, dir: PathBuf::from("(simulated)"), is_writer_alive: Box::new(move || writer_alive) }
+        Reader::beside(vfs, Writer::new(move || writer_alive, || None))
+    }
+
+    /// A reader of a simulated store beside this writer.
+    #[cfg(any(test, feature = "sim"))]
+    fn beside(vfs: Arc<dyn Vfs>, writer: Writer) -> Reader {
+        Reader { vfs, dir: PathBuf::from("(simulated)"), writer }
     }
 
     /// Entries of `range`, each once, in order.
@@ -69,8 +77,7 @@ impl Reader {
     }
 
     fn view(&self) -> Result<View> {
-        View::take(&*self.vfs, &self.dir, &*self.is_writer_alive)
-            .map_err(|cause| crate::engine::within(&self.dir, cause))
+        View::take(&*self.vfs, &self.dir, &self.writer).map_err(|cause| crate::engine::within(&self.dir, cause))
     }
 }
 

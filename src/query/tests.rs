@@ -52,6 +52,37 @@ fn beside_a_writer_only_what_is_proven_durable_counts() {
 }
 
 #[test]
+fn a_writer_vouches_for_what_validates_and_for_nothing_else() {
+    let mut segment = first_segment();
+    segment.group(2, durable(0));
+    segment.group(2, durable(2));
+    let hole = segment.group(1, durable(2));
+    segment.group(1, durable(4));
+    let read = |segment: &Segment, vouched: Option<u64>| {
+        let writer = Writer::new(|| true, move || vouched.map(Lsn));
+        scan(&Reader::beside(store(&[segment], &birth()).vfs(), writer), ScanRange::default())
+    };
+    let some = |lsns: &[u64]| lsns.iter().map(|&lsn| Ok(lsn)).collect::<Vec<_>>();
+    assert_eq!(read(&segment, None).0, some(&[1, 2, 3, 4]), "the last group proves the first two");
+    assert_eq!(read(&segment, Some(0)).0, some(&[1, 2, 3, 4]), "what is proven needs no word");
+    assert_eq!(read(&segment, Some(5)), (some(&[1, 2, 3, 4, 5]), vec![]));
+    assert_eq!(read(&segment, Some(u64::MAX)), (some(&[1, 2, 3, 4, 5, 6]), vec![]), "no more than there is");
+    segment.damage(hole);
+    for vouched in [5, 6, u64::MAX] {
+        assert_eq!(read(&segment, Some(vouched)).0, some(&[1, 2, 3, 4]), "nothing behind a hole");
+    }
+}
+
+#[test]
+fn a_writer_is_not_asked_where_there_is_none() {
+    let mut segment = first_segment();
+    segment.group(2, durable(0));
+    let writer = Writer::new(|| false, || panic!("nobody is there to ask"));
+    let (found, notices) = scan(&Reader::beside(store(&[&segment], &birth()).vfs(), writer), ScanRange::default());
+    assert_eq!((found, notices), (vec![Ok(1), Ok(2)], vec![Notice::Unconfirmed(Lsn(1))]));
+}
+
+#[test]
 fn a_cleanly_closed_log_is_all_proven() {
     let mut segment = first_segment();
     segment.group(4, durable(0));

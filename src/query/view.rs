@@ -1,8 +1,8 @@
 //! A consistent look at a store that may be written to meanwhile: the manifest, and the log behind its checkpoint.
 //!
 //! The manifest is read first, then the log. If a newer manifest has released a segment that was read, the look is taken
-//! anew: released segments may be reused. What lies above the highest durable LSN found is left out while a writer is
-//! alive (it alone knows), and taken as far as it validates, marked unconfirmed, when there is none.
+//! anew: released segments may be reused. What lies above the highest durable LSN found is taken, while a writer is alive,
+//! as far as it vouches for it (it alone knows); when there is none, as far as it validates, marked unconfirmed.
 //!
 //! Damage of the log does not end the look: what [`crate::survey`] takes behind it is part of it, and each damaged place is
 //! reported when its turn comes.
@@ -19,6 +19,7 @@ use crate::format::manifest::Manifest;
 use crate::format::{ClockStep, Gap, Lsn};
 use crate::io::Vfs;
 use crate::manifest;
+use crate::query::vouch::Writer;
 use crate::reactor::open::{Ground, merge_gaps, survey};
 use crate::survey::Wound;
 use crate::survey::log::{LogSurvey, Part, survey as survey_log};
@@ -57,15 +58,14 @@ impl View {
     ///
     /// Damage is believed when it is found twice in a row, in the same place, under the same manifest: beside a running
     /// writer a group may be read before it was written, and one behind it after that.
-    pub(super) fn take(vfs: &dyn Vfs, dir: &Path, is_writer_alive: &dyn Fn() -> bool) -> Result<View> {
+    pub(super) fn take(vfs: &dyn Vfs, dir: &Path, writer: &Writer) -> Result<View> {
         let mut suspected: Option<(u64, Error)> = None;
         let unreadable = Unreadable::default();
         let tolerant = Tolerant::new(vfs, unreadable.clone());
         for _ in 0..RETRIES_MAX {
-            let alive_before = is_writer_alive();
             let Some(manifest) = newest_manifest(vfs, dir)? else { continue };
             let generation = manifest.generation;
-            let view = View::read(&tolerant, &unreadable, manifest, alive_before, is_writer_alive);
+            let view = View::read(&tolerant, &unreadable, manifest, writer);
             let damage = match &view {
                 Ok(view) => view.damage.first().map(Wound::to_error),
                 Err(cause @ Error::Corrupt(_)) => Some(cause.clone()),
@@ -98,19 +98,16 @@ impl View {
             && newest.first_segment <= self.files.live.last_key_value().map_or(u64::MAX, |(&number, _)| number)
     }
 
-    fn read(
-        vfs: &dyn Vfs,
-        unreadable: &Unreadable,
-        manifest: Manifest,
-        alive: bool,
-        is_writer_alive: &dyn Fn() -> bool,
-    ) -> Result<View> {
+    fn read(vfs: &dyn Vfs, unreadable: &Unreadable, manifest: Manifest, writer: &Writer) -> Result<View> {
+        let alive_before = writer.is_alive();
+        // Before the log is read: what is durable by then is in the files by then.
+        let vouched = if alive_before { writer.durable_lsn() } else { None };
         manifest::check_join(&manifest)?;
         let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
         let mut log = survey_log(&files, &manifest, SEARCH_BYTES)?;
         unreadable.explain(&mut log.wounds);
-        let writer_alive = alive || is_writer_alive();
-        let (last_lsn, unconfirmed) = extent(&manifest, &log, writer_alive);
+        let writer_alive = alive_before || writer.is_alive();
+        let (last_lsn, unconfirmed) = extent(&manifest, &log, writer_alive.then(|| vouched.unwrap_or_default()));
         log.parts.retain(|part| part.lsns().0 <= last_lsn);
         Ok(View {
             gaps: merge_gaps(&manifest.gaps, &log.gaps, None),
@@ -138,12 +135,15 @@ fn is_same(suspected: Option<&(u64, Error)>, generation: u64, damage: &Error) ->
     matches!(damage, Error::Corrupt(damage) if *before == generation && damage == suspected)
 }
 
-/// The largest LSN to return, and the first unconfirmed one.
-fn extent(manifest: &Manifest, log: &LogSurvey, writer_alive: bool) -> (Lsn, Option<Lsn>) {
+/// The largest LSN to return, and the first unconfirmed one. `vouched` is what a writer says; `None` without one.
+fn extent(manifest: &Manifest, log: &LogSurvey, vouched: Option<Lsn>) -> (Lsn, Option<Lsn>) {
     let found = log.parts.last().map_or(manifest.checkpoint_lsn, |part| part.lsns().1);
     let proven = log.durable_lsn.min(found);
-    let is_clean = log.replay.as_ref().is_some_and(|replay| replay.tail == Tail::Clean);
-    if writer_alive || is_clean {
+    if let Some(vouched) = vouched {
+        // Only of what was found and validates: whatever the socket says, no other bytes are returned because of it.
+        return (proven.max(vouched.min(found)), None);
+    }
+    if log.replay.as_ref().is_some_and(|replay| replay.tail == Tail::Clean) {
         return (proven, None);
     }
     (found, (found > proven).then(|| proven.next()))
