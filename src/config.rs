@@ -86,6 +86,24 @@ pub(crate) struct Config {
     pub(crate) unknown_variables: Vec<String>,
 }
 
+/// A setting that has another value than it had.
+#[derive(Clone, Debug)]
+pub(crate) struct Difference {
+    key: &'static Key,
+    /// Old and new value.
+    texts: (String, String),
+    origin: Origin,
+    /// It can be put into effect without a restart.
+    pub(crate) is_live: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (old, new) = &self.texts;
+        write!(f, "{}: {old} → {new}, from {}", self.key, self.origin)
+    }
+}
+
 /// The data directory of any command: the flag, else `KIFA_DATA_DIR`. There is no default: a store in the wrong place is
 /// worse than a question.
 pub(crate) fn data_dir(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
@@ -148,6 +166,24 @@ impl Config {
     pub(crate) fn settings(&self) -> impl Iterator<Item = String> {
         let given = self.values.iter().zip(&KEYS).filter(|((_, origin), _)| *origin != Origin::Default);
         given.map(|((value, origin), key)| format!("{key} is {value}, from {origin}"))
+    }
+
+    /// Takes over what can be put into effect on a running daemon, and tells every difference.
+    pub(crate) fn adopt(&mut self, new: &Config) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (at, key) in KEYS.iter().enumerate() {
+            let ((old, _), (new, origin)) = (&self.values[at], &new.values[at]);
+            if old != new {
+                let texts = (old.to_string(), new.to_string());
+                differences.push(Difference { key, texts, origin: origin.clone(), is_live: key.is_live() });
+            }
+        }
+        for difference in differences.iter().filter(|difference| difference.is_live) {
+            let at = KEYS.iter().position(|key| std::ptr::eq(key, difference.key)).expect("it is one of them");
+            self.values[at] = new.values[at].clone();
+        }
+        self.apply();
+        differences
     }
 
     fn set(&mut self, at: usize, value: Result<Value, Wrong>, origin: Origin) -> Result<(), ConfigError> {

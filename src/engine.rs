@@ -22,6 +22,8 @@ use crate::io::{Env, Vfs};
 use crate::options::Options;
 use crate::reactor::open::{Ground, open, survey};
 use crate::reactor::ops::{Helper, Ops};
+#[cfg(feature = "cli")]
+use crate::reactor::stage::Asked;
 use crate::reactor::stage::{Reply, Request, Shared};
 use crate::reactor::stats::LogStats;
 #[cfg(feature = "cli")]
@@ -30,6 +32,10 @@ use crate::reactor::{Core, run};
 
 /// How long an opener waits for a lock that a killed process's last requests may still hold.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// A job that found no space looks again every second; older news than this says nothing any more.
+#[cfg(feature = "cli")]
+const NO_SPACE_FRESH: Duration = Duration::from_secs(5);
 
 /// A log open for writing. Many threads may append at once; one process, one `Log` at a time.
 ///
@@ -122,6 +128,18 @@ impl Log {
     #[cfg(feature = "cli")]
     pub(crate) fn watch(&self, waker: crate::io::Waker) -> Watch {
         self.shared.watch(waker)
+    }
+
+    /// Asks for what [`Log::sync`] waits for: a reply proves that the log can commit.
+    #[cfg(feature = "cli")]
+    pub(crate) fn ask_sync(&self) -> Result<Asked> {
+        self.shared.request(Request::Sync)
+    }
+
+    /// Whether the log waits for space on its disk, or has until a moment ago: it looks again every second.
+    #[cfg(feature = "cli")]
+    pub(crate) fn waits_for_space(&self) -> bool {
+        self.shared.had_no_space_within(NO_SPACE_FRESH)
     }
 
     /// Returns when everything submitted before is durable, in every flush mode.

@@ -43,7 +43,8 @@ pub(crate) enum Subcommands {
 /// Stores what its sources deliver, until they end or a signal comes
 ///
 /// SIGTERM and SIGINT drain: everything that was accepted is durable before the process ends. A second SIGINT ends it at
-/// once; the next start recovers.
+/// once; the next start recovers. SIGUSR1 changes to the next stricter flush mode (normal, cautious, emergency), SIGUSR2
+/// back to the configured one. SIGHUP reads the configuration again: what can be changed on the fly is, the rest is named.
 #[derive(Debug, Args)]
 #[command(visible_alias = "ingest")]
 #[command(after_long_help = format!("{DAEMON_EXAMPLES}\n{}\n{}", keys::help(), exit::help(Some(Command::Daemon))))]

@@ -18,7 +18,7 @@ pub(crate) fn run(args: DaemonArgs) -> Result<Exit, Failure> {
     for name in &config.unknown_variables {
         warn!("the environment variable {name} is not a setting of kifa and has no effect");
     }
-    conclude(&daemon::run(&config))
+    conclude(&daemon::run(&config, &|| load(&args), variable))
 }
 
 fn load(args: &DaemonArgs) -> Result<Config, ConfigError> {

@@ -112,7 +112,8 @@ fn stopped_by(signal: Signal) -> Exit {
     match signal {
         Signal::Hangup => Exit::Hangup,
         Signal::Interrupt => Exit::Interrupted,
-        Signal::Terminate => Exit::Terminated,
+        // The last two are not caught here.
+        Signal::Terminate | Signal::User1 | Signal::User2 => Exit::Terminated,
     }
 }
 

@@ -12,6 +12,7 @@ use super::value::{Rule, Value};
 pub(crate) use table::KEYS;
 
 /// One setting.
+#[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) table: &'static str,
     pub(crate) name: &'static str,
@@ -31,6 +32,11 @@ impl fmt::Display for Key {
 }
 
 impl Key {
+    /// Whether a running daemon puts a new value into effect when it reads its configuration again.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!((self.table, self.name), ("wal", "flush_mode"))
+    }
+
     /// Whether a layer may give it many values.
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.rule, Rule::Sources(kind) if kind != Kind::Stdin)

@@ -1,37 +1,57 @@
 //! The daemon's wiring: signals, log, sources, drain.
 //!
+//! | file | what |
+//! |---|---|
+//! | `supervise` | the main thread while sources run |
+//! | `signals`, `bell`, `wake`, `stop` | who is woken, and by what |
+//! | `modes` | changes of the flush mode |
+//! | `notify`, `watchdog` | word to the service manager |
+//! | `inherit` | sockets that the service manager has opened |
+//!
 //! - Signals are caught before the log is opened, so that a SIGTERM during recovery ends cleanly behind it.
-//! - Every source is opened before the first line is taken from any.
-//! - The run ends when every source has ended, by itself or because a stop was requested: by a signal, or by the first
-//!   source that failed. Whatever the reason, what was accepted is confirmed or counted as not stored, and the log is closed
-//!   (which makes everything durable) before the outcome is given.
+//! - Every source is opened before the first line is taken from any; the service manager is told "ready" behind that.
+//! - The run ends when every source has ended, by itself or because a stop was requested: by a signal, by the first source
+//!   that failed, or by the log's failure. Whatever the reason, what was accepted is confirmed or counted as not stored, and
+//!   the log is closed (which makes everything durable) before the outcome is given.
 //!
 //! It does not print and does not choose exit codes; `cli` does.
 //!
-//! Proof: `tests/it/daemon.rs`.
+//! Proof: `tests/it/daemon.rs`, `tests/it/lifecycle.rs`, `tests/it/systemd.rs`.
 // Each source has a thread of its own, started here with a name.
 #![allow(clippy::disallowed_methods)]
 
+mod bell;
+mod modes;
+mod notify;
 pub(crate) mod signals;
 pub(crate) mod stop;
+mod supervise;
 #[cfg(unix)]
 pub(crate) mod wake;
+mod watchdog;
 
-use std::sync::mpsc::{self, Receiver};
+use std::ffi::OsString;
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::engine::Log;
 use crate::error::{Error, Result};
 use crate::source::Context;
 use crate::source::counters::{Board, Totals};
 use crate::source::names::Registry;
 use crate::source::stdin::Stdin;
+use bell::Bell;
+use notify::{Notifier, watchdog_interval};
 use signals::{Signal, Signals};
 use stop::Stop;
+use supervise::{News, Supervisor};
+use watchdog::Watchdog;
+
+/// Reads the configuration once more, from where it came.
+pub(crate) type Reload<'a> = &'a dyn Fn() -> std::result::Result<Config, ConfigError>;
 
 /// Why a daemon ended without an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +70,7 @@ pub(crate) struct Outcome {
 }
 
 /// Runs until the inputs end, a signal arrives or the log fails.
-pub(crate) fn run(config: &Config) -> Outcome {
+pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -> Option<OsString>) -> Outcome {
     let nothing = |error| Outcome { end: Err(error), totals: Totals::default() };
     for setting in config.settings() {
         debug!("{setting}");
@@ -59,24 +79,54 @@ pub(crate) fn run(config: &Config) -> Outcome {
         Ok(signals) => signals,
         Err(error) => return nothing(Error::io("catch", "signals", error)),
     };
+    let notifier = Notifier::from_environment(&variable);
+    notifier.status("Opening the store");
     let log = match Log::open(&config.data_dir, config.options.clone()) {
         Ok(log) => log,
-        Err(error) => return nothing(error),
+        Err(error) => {
+            notifier.status(&format!("Failed: {error}"));
+            return nothing(error);
+        }
     };
-    info!("{} is open, flush mode {:?}", config.data_dir.display(), log.flush_mode());
+    info!("{} is open, flush mode {}", config.data_dir.display(), log.flush_mode());
     let names = Registry::new(log.recovered_checkpoints());
     let (board, stop) = (Board::default(), Stop::default());
     let context = Context { log: &log, names: &names, board: &board, stop: &stop };
-    let end = open_sources(config, context).and_then(|sources| run_sources(sources, &signals, &stop));
-    let totals = board.totals();
+    let watchdog = watchdog_interval(&variable).map(|interval| (interval, Watchdog::default()));
+    let end = open_sources(config, context).and_then(|sources| {
+        let service = Service { config, reload, signals: &signals, notifier: &notifier, watchdog };
+        run_sources(sources, context, service)
+    });
     let closed = log.close();
     let end = end.and_then(|end| closed.map(|()| end));
-    match &end {
-        Ok(End::Input) => info!("end of input: {} entries stored", totals.stored),
-        Ok(End::Signal(signal)) => info!("stopped by {signal}: {} entries stored", totals.stored),
-        Err(_) => {}
+    report(&board, &end);
+    if let Err(error) = &end {
+        notifier.status(&format!("Failed: {error}"));
     }
-    Outcome { end, totals }
+    Outcome { end, totals: board.totals() }
+}
+
+/// What became of each source's input, for the log.
+fn report(board: &Board, end: &Result<End>) {
+    let why = match end {
+        Ok(End::Input) => "end of input".to_owned(),
+        Ok(End::Signal(signal)) => format!("stopped by {signal}"),
+        Err(_) => "stopped by a failure".to_owned(),
+    };
+    info!("{why}: {} entries stored", board.totals().stored);
+    for (name, totals) in board.each() {
+        let mut text = format!("{name}: {} stored", totals.stored);
+        for (count, what) in [
+            (totals.refused, "refused"),
+            (totals.dropped, "lost before they could be taken"),
+            (totals.unconfirmed, "not confirmed"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
+            }
+        }
+        info!("{text}");
+    }
 }
 
 /// An open source: runs to its end on a thread of its own.
@@ -119,46 +169,72 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
     }
 }
 
-/// Returns when every source has ended: the first error, else the signal, else the end of input.
-fn run_sources(sources: Vec<Running<'_>>, signals: &Signals, stop: &Stop) -> Result<End> {
-    let (ended, endings) = mpsc::channel();
-    thread::scope(|scope| {
-        for Running { name, run } in sources {
-            let ended = ended.clone();
-            let thread = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
-                // The receiver waits for every sender.
-                let _ = ended.send(run());
-            });
-            if let Err(cause) = thread {
-                stop.request();
-                return Err(Error::io("start a thread for", name, cause));
-            }
-        }
-        drop(ended);
-        supervise(&endings, signals, stop)
-    })
+/// What the supervisor needs besides the sources' context.
+struct Service<'a> {
+    config: &'a Config,
+    reload: Reload<'a>,
+    signals: &'a Signals,
+    notifier: &'a Notifier,
+    watchdog: Option<(std::time::Duration, Watchdog)>,
 }
 
-/// How often signals are looked at while sources run.
-const TICK: Duration = Duration::from_millis(20);
+/// Returns when every source has ended: the first error, else the signal, else the end of input.
+fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service<'_>) -> Result<End> {
+    let Context { log, stop, .. } = context;
+    let bell = Bell::new().map_err(|cause| Error::io("prepare to wait for", "signals", cause))?;
+    let (tell, news) = mpsc::channel();
+    let (changes, asked) = mpsc::channel();
+    let failure_rings = log.watch(bell.ringer());
+    let outcome = thread::scope(|scope| {
+        let (done, ring) = (tell.clone(), bell.ringer());
+        let configured = service.config.options.flush_mode;
+        start(scope, stop, "kifa-modes", move || {
+            modes::run(log, configured, &asked, |change| {
+                // The receiver waits for sources only; behind them nobody wants to know.
+                let _ = done.send(News::Changed(change));
+                ring();
+            });
+        })?;
+        let running = sources.len();
+        for Running { name, run } in sources {
+            let (ended, ring) = (tell.clone(), bell.ringer());
+            start(scope, stop, name, move || {
+                // The receiver waits for every source.
+                let _ = ended.send(News::Ended(run()));
+                ring();
+            })?;
+        }
+        let supervisor = Supervisor {
+            log,
+            signals: service.signals,
+            stop,
+            bell: &bell,
+            notifier: service.notifier,
+            news,
+            changes,
+            reload: service.reload,
+            config: service.config.clone(),
+            watchdog: service.watchdog,
+            running,
+            outcome: Ok(End::Input),
+            reloads: 0,
+        };
+        service.notifier.ready(&supervisor.status());
+        supervisor.run()
+    });
+    drop(failure_rings);
+    outcome
+}
 
-fn supervise(endings: &Receiver<Result<()>>, signals: &Signals, stop: &Stop) -> Result<End> {
-    let mut outcome = Ok(End::Input);
-    loop {
-        match endings.recv_timeout(TICK) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                outcome = outcome.and(Err(error));
-                stop.request();
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return outcome,
-        }
-        if let Some(signal) = signals.received()
-            && !stop.is_requested()
-        {
-            outcome = outcome.map(|_| End::Signal(signal));
-            stop.request();
-        }
-    }
+/// Starts a thread of the daemon; if it cannot be had, the ones that run are asked to stop.
+fn start<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    stop: &Stop,
+    name: &str,
+    run: impl FnOnce() + Send + 'scope,
+) -> Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run).map(drop).map_err(|cause| {
+        stop.request();
+        Error::io("start a thread for", name, cause)
+    })
 }

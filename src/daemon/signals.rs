@@ -1,19 +1,23 @@
-//! SIGINT and SIGTERM as a request to drain, noticed by a flag and by a file descriptor that becomes readable.
+//! Signals as requests that a thread in `poll` takes in.
 //!
-//! - The first signal only sets the flag; whoever runs the loop drains and ends.
-//! - A SIGINT that arrives while that goes on ends the process at once, with code 130. The log recovers at its next start.
+//! - Handlers only write a byte into a pipe of their signal; whoever waits for the pipes acts.
+//! - None is lost but those that the kernel itself merges (two of a kind before the first is delivered). Signals of different
+//!   kinds that come within the same moment have no order, neither here nor in POSIX; [`Signals::take`] gives them one.
+//! - Once SIGINT or SIGTERM has come, a SIGINT ends the process at once, with code 130. The log recovers at its next start.
 //! - Outside Unix nothing is caught: the process is killed, which costs nothing that was confirmed.
 //!
-//! Proof: `tests/it/daemon.rs`.
+//! Proof: the tests below, `tests/it/daemon.rs` and `tests/it/lifecycle.rs`.
 
 use std::fmt;
 
-/// A signal that asks the process to end.
+/// A signal with a meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Signal {
     Hangup,
     Interrupt,
     Terminate,
+    User1,
+    User2,
 }
 
 impl fmt::Display for Signal {
@@ -22,6 +26,8 @@ impl fmt::Display for Signal {
             Signal::Hangup => "SIGHUP",
             Signal::Interrupt => "SIGINT",
             Signal::Terminate => "SIGTERM",
+            Signal::User1 => "SIGUSR1",
+            Signal::User2 => "SIGUSR2",
         })
     }
 }
@@ -31,25 +37,41 @@ pub(crate) use unix::Signals;
 
 #[cfg(unix)]
 mod unix {
-    use std::io;
+    use std::cell::Cell;
+    use std::io::{self, Read as _};
     use std::os::fd::{AsFd as _, BorrowedFd};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicBool;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
     use signal_hook::{flag, low_level};
 
     use super::Signal;
 
+    impl Signal {
+        fn number(self) -> i32 {
+            match self {
+                Signal::Hangup => SIGHUP,
+                Signal::Interrupt => SIGINT,
+                Signal::Terminate => SIGTERM,
+                Signal::User1 => SIGUSR1,
+                Signal::User2 => SIGUSR2,
+            }
+        }
+    }
+
     /// Caught signals. The handlers stay until the process ends.
     pub(crate) struct Signals {
-        received: Arc<AtomicUsize>,
-        wake: UnixStream,
+        /// One for each signal, in the order in which [`Signals::take`] gives them.
+        pipes: Vec<(Signal, UnixStream)>,
+        /// The first that [`Signals::received`] has seen.
+        first: Cell<Option<Signal>>,
     }
 
     impl Signals {
-        /// For a command that drains: a second SIGINT ends the process at once.
+        /// For the daemon. Signals of the same moment are taken in this order: back to the configured mode before
+        /// stricter, so that the stricter wins, and the end behind everything.
         pub(crate) fn install() -> io::Result<Signals> {
             let draining = Arc::new(AtomicBool::new(false));
             // Handlers run in the order they are registered: this one must look before the flag is set.
@@ -57,37 +79,48 @@ mod unix {
             for signal in [SIGINT, SIGTERM] {
                 flag::register(signal, Arc::clone(&draining))?;
             }
-            Signals::watch(&[SIGINT, SIGTERM])
+            Signals::watch(&[Signal::Hangup, Signal::User2, Signal::User1, Signal::Terminate, Signal::Interrupt])
         }
 
         /// For a command that only has to clean up behind itself; also catches the end of its terminal.
         pub(crate) fn install_for_cleanup() -> io::Result<Signals> {
-            Signals::watch(&[SIGHUP, SIGINT, SIGTERM])
+            Signals::watch(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate])
         }
 
-        fn watch(signals: &[i32]) -> io::Result<Signals> {
-            let received = Arc::new(AtomicUsize::new(0));
-            let (wake, waker) = UnixStream::pair()?;
+        fn watch(signals: &[Signal]) -> io::Result<Signals> {
+            let mut pipes = Vec::new();
             for &signal in signals {
-                flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
-                low_level::pipe::register(signal, waker.try_clone()?)?;
+                let (read, write) = UnixStream::pair()?;
+                read.set_nonblocking(true)?;
+                low_level::pipe::register(signal.number(), write)?;
+                pipes.push((signal, read));
             }
-            Ok(Signals { received, wake })
+            Ok(Signals { pipes, first: Cell::new(None) })
         }
 
-        /// The last signal, if one has arrived.
+        /// What has arrived since the last look; each signal as often as it was delivered.
+        pub(crate) fn take(&self) -> Vec<Signal> {
+            let mut taken = Vec::new();
+            for (signal, pipe) in &self.pipes {
+                let mut bytes = [0; 64];
+                while let Ok(count @ 1..) = (&mut &*pipe).read(&mut bytes) {
+                    taken.extend(std::iter::repeat_n(*signal, count));
+                }
+            }
+            taken
+        }
+
+        /// The first signal, once one has arrived; for who does nothing but end behind it.
         pub(crate) fn received(&self) -> Option<Signal> {
-            match self.received.load(Ordering::SeqCst) as i32 {
-                SIGHUP => Some(Signal::Hangup),
-                SIGINT => Some(Signal::Interrupt),
-                SIGTERM => Some(Signal::Terminate),
-                _ => None,
+            if self.first.get().is_none() {
+                self.first.set(self.take().first().copied());
             }
+            self.first.get()
         }
 
-        /// Readable from the first signal on.
-        pub(crate) fn wake(&self) -> BorrowedFd<'_> {
-            self.wake.as_fd()
+        /// Readable from a signal until it is taken.
+        pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+            self.pipes.iter().map(|(_, pipe)| pipe.as_fd())
         }
     }
 
@@ -97,15 +130,20 @@ mod unix {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
         #[test]
-        fn a_signal_leaves_its_name_and_a_readable_descriptor() {
-            let signals = Signals::watch(&[SIGHUP]).unwrap();
+        fn a_signal_is_taken_as_often_as_it_came_and_leaves_a_readable_descriptor() {
+            let signals = Signals::watch(&[Signal::User2, Signal::User1]).unwrap();
             let is_awake = || {
                 let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                poll(&mut [PollFd::from_borrowed_fd(signals.wake(), PollFlags::IN)], Some(&now)).unwrap() == 1
+                let mut fds: Vec<_> = signals.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+                poll(&mut fds, Some(&now)).unwrap() > 0
             };
-            assert_eq!((signals.received(), is_awake()), (None, false));
-            low_level::raise(SIGHUP).unwrap();
-            assert_eq!((signals.received(), is_awake()), (Some(Signal::Hangup), true));
+            assert_eq!((signals.take(), is_awake()), (vec![], false));
+            low_level::raise(SIGUSR1).unwrap();
+            low_level::raise(SIGUSR2).unwrap();
+            low_level::raise(SIGUSR1).unwrap();
+            assert!(is_awake());
+            assert_eq!(signals.take(), [Signal::User2, Signal::User1, Signal::User1]);
+            assert_eq!((signals.take(), is_awake()), (vec![], false));
         }
     }
 }
@@ -121,6 +159,11 @@ impl Signals {
 
     pub(crate) fn install_for_cleanup() -> std::io::Result<Signals> {
         Ok(Signals)
+    }
+
+    /// Nothing: nothing is caught.
+    pub(crate) fn take(&self) -> Vec<Signal> {
+        Vec::new()
     }
 
     /// Never: nothing is caught.

@@ -118,6 +118,17 @@ impl FlushMode {
     }
 }
 
+/// As it is written in the configuration: `normal`, `cautious`, `emergency`.
+impl std::fmt::Display for FlushMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FlushMode::Normal => "normal",
+            FlushMode::Cautious => "cautious",
+            FlushMode::Emergency => "emergency",
+        })
+    }
+}
+
 /// Why LSNs were skipped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]

@@ -164,6 +164,7 @@ impl Core {
         self.start_maintenance();
         self.poll_maintenance()?;
         self.publish();
+        self.shared.note_no_space(self.ops.no_space_ns.get());
         Ok(())
     }
 

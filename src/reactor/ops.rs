@@ -4,7 +4,7 @@
 //! for an operation finds it in its slot. Dropping a future whose operation is in flight abandons the slot; the buffer
 //! stays with the backend until the completion arrives.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -35,6 +35,8 @@ pub(crate) struct Ops {
     done: RefCell<Vec<Completion>>,
     /// Deadlines that jobs sleep until, in monotonic nanoseconds.
     timers: RefCell<Vec<u64>>,
+    /// When a job last found no space on the disk, in monotonic nanoseconds; 0: never.
+    pub(crate) no_space_ns: Cell<u64>,
     pub(crate) env: Arc<dyn Env>,
     helper: Box<dyn Helper>,
 }
@@ -58,6 +60,7 @@ impl Ops {
             slots: RefCell::default(),
             done: RefCell::default(),
             timers: RefCell::default(),
+            no_space_ns: Cell::new(0),
             env,
             helper,
         })

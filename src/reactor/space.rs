@@ -13,6 +13,7 @@ pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> 
     loop {
         match attempt().await {
             Err(cause) if is_no_space(&cause) => {
+                ops.no_space_ns.set(ops.env.mono_ns().max(1));
                 tracing::warn!("{cause}; free some space: the log goes on by itself, and appends wait if they must");
                 ops.sleep(RETRY).await;
             }

@@ -158,6 +158,8 @@ pub(crate) struct Shared {
     watches: Arc<Watches>,
     /// The flush mode in force.
     mode: AtomicU8,
+    /// When a job last found no space on the disk, in monotonic nanoseconds; 0: never.
+    no_space_ns: AtomicU64,
     batches_max: usize,
     env: Arc<dyn Env>,
     waker: Waker,
@@ -206,6 +208,7 @@ impl Shared {
             confirmations_awaited: AtomicUsize::new(0),
             watches: Arc::default(),
             mode: AtomicU8::new(start.mode as u8),
+            no_space_ns: AtomicU64::new(0),
             batches_max: start.batches_max,
             env,
             waker,
@@ -237,6 +240,13 @@ impl Shared {
         let stage = self.stage();
         let ahead = self.confirmable_lsn.load(Ordering::Acquire).min(stage.next_lsn.0 - 1);
         Lsn(self.released_lsn.load(Ordering::Acquire).max(ahead))
+    }
+
+    /// Whether the reactor has met a full disk within this time: it looks again every second.
+    #[cfg(feature = "cli")]
+    pub(crate) fn had_no_space_within(&self, time: std::time::Duration) -> bool {
+        let last_ns = self.no_space_ns.load(Ordering::Relaxed);
+        last_ns != 0 && u128::from(self.env.mono_ns().saturating_sub(last_ns)) <= time.as_nanos()
     }
 
     /// Why the log has stopped, if it has.
@@ -468,6 +478,11 @@ impl Shared {
         }
     }
 
+    /// Makes known when a job last found no space.
+    pub(crate) fn note_no_space(&self, no_space_ns: u64) {
+        self.no_space_ns.store(no_space_ns, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_mode(&self, mode: FlushMode) {
         self.mode.store(mode as u8, Ordering::Release);
     }
@@ -484,7 +499,7 @@ impl Shared {
         self.room.notify_all();
         drop(self.release_lock.lock().expect(LOCK));
         self.release_wakes.iter().for_each(Condvar::notify_all);
-        self.watches.wake();
+        self.watches.wake_all();
     }
 }
 
@@ -544,7 +559,7 @@ impl Asked {
     }
 
     /// The reply, if it is there.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, feature = "sim", feature = "cli"))]
     pub(crate) fn try_take(&self) -> Option<Result<Reply>> {
         self.0.0.lock().expect(LOCK).take()
     }

@@ -6,7 +6,8 @@
 //! Invariant: an event that comes after [`Watch::arm`] is either seen by the look that follows arming, or calls the waker.
 //! Both sides write first and read second, with a sequentially consistent fence between, so one of them sees the other.
 //!
-//! While nobody is armed an event costs a fence and a load.
+//! While nobody is armed an event costs a fence and a load. The log's failure calls every waker, armed or not: whoever
+//! only wants to know of that registers and never arms.
 //!
 //! Proof: the test below, and `tests/it`.
 
@@ -18,7 +19,7 @@ use crate::io::Waker;
 const LOCK: &str = "nothing panics while it holds this lock";
 
 /// A thread's wish to be woken by the log: once after each [`Watch::arm`], when a group was released or taken (there is
-/// room), when the durable LSN moved, or when the log failed. Dropping it ends the wish.
+/// room) or the durable LSN moved; and when the log failed, armed or not. Dropping it ends the wish.
 pub(crate) struct Watch {
     armed: Arc<Armed>,
     watches: Arc<Watches>,
@@ -50,6 +51,11 @@ impl Watches {
                 (armed.waker)();
             }
         }
+    }
+
+    /// After the log's failure: calls every waker.
+    pub(crate) fn wake_all(&self) {
+        self.list.lock().expect(LOCK).iter().for_each(|armed| (armed.waker)());
     }
 }
 
@@ -93,9 +99,12 @@ mod tests {
         watches.wake();
         watches.wake();
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+        watches.wake_all();
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "the log failed: armed or not");
         watch.arm();
         drop(watch);
         watches.wake();
-        assert_eq!(calls.load(Ordering::SeqCst), 1, "dropped");
+        watches.wake_all();
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "dropped");
     }
 }
