@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
 use crate::format::{FlushMode, Lsn};
 use crate::io::fs::{RealEnv, RealVfs, create_store_dir, open_backend};
-use crate::io::lock::StoreLock;
+use crate::io::guard::{check_ownership, refuse_links};
+use crate::io::lock::{LOCK_NAME, StoreLock};
 use crate::io::{Env, Vfs};
 use crate::options::Options;
 use crate::reactor::open::{Ground, open, survey};
@@ -266,6 +267,8 @@ impl Drop for Poison {
 }
 
 fn lock(dir: &Path) -> Result<StoreLock> {
+    check_ownership(dir)?;
+    check_links(dir)?;
     let ground = match dir.exists() {
         true => {
             let vfs = RealVfs::open(dir).map_err(|cause| cannot_open(dir, cause))?;
@@ -307,6 +310,15 @@ pub(crate) fn cannot_open(dir: &Path, cause: std::io::Error) -> Error {
         _ => return Error::io("open", dir, cause),
     };
     Error::NotAStore { dir: dir.to_path_buf(), found: found.to_owned() }
+}
+
+/// Refuses symbolic links in the place of files and directories of a store; see [`crate::io::guard`].
+pub(crate) fn check_links(dir: &Path) -> Result<()> {
+    let (wal, tables) = (crate::wal::DIR, crate::sstable::DIR);
+    let is_ours = |name: &str| [LOCK_NAME, wal, tables, "quarantine", "kifa.sock"].contains(&name);
+    refuse_links(dir, |name| is_ours(name) || name.starts_with("MANIFEST"))?;
+    refuse_links(&dir.join(wal), |name| name.ends_with(".wal"))?;
+    refuse_links(&dir.join(tables), |name| name.ends_with(".sst"))
 }
 
 /// Paths in errors of the engine are relative to the store; outside it they are not.

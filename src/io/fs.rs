@@ -35,6 +35,8 @@ use super::{Backend, DirEntry, Env, FileId, Metadata, ReadAt, SyncMethod, Vfs};
 use crate::format::BLOCK_BYTES;
 use crate::options::IoBackend;
 
+#[cfg(unix)]
+pub(crate) use sys::is_link;
 #[cfg(target_os = "linux")]
 pub(crate) use sys::write_at_dsync;
 pub(crate) use sys::{StoreDir, sync_data, write_at};

@@ -24,6 +24,7 @@ pub(crate) mod aligned;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub(crate) mod fs;
+pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod portable;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -138,7 +138,7 @@ impl UringBackend {
         while self.dead.is_none() && !self.backlog.is_empty() && self.make_room(CHAIN_ENTRIES) {
             let flight = self.backlog.pop_front().expect("the loop looked");
             let key = self.flights.insert(flight);
-            let entries = self.flights[key].entries(key, &self.dir, self.method);
+            let entries = self.flights[key].entries(key, self.method);
             self.push(key, &entries);
         }
     }

@@ -43,6 +43,7 @@ impl Reader {
     pub fn open(dir: impl AsRef<Path>) -> Result<Reader> {
         let dir = dir.as_ref().to_path_buf();
         let vfs = Arc::new(RealVfs::open(&dir).map_err(|cause| crate::engine::cannot_open(&dir, cause))?);
+        crate::engine::check_links(&dir)?;
         view::check_is_store(&*vfs, &dir)?;
         let writer = Writer::of_store(&dir);
         Ok(Reader { vfs, dir, writer })

@@ -182,9 +182,11 @@ pub(crate) fn assert_unchanged(before: &Contents, dir: &Path) {
     }
 }
 
-/// Copies a directory as `cp -r` does.
+/// Copies a directory as `cp -r` does, into one that only its owner may write to whatever the umask.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir(to).expect("the copy is new");
+    #[cfg(unix)]
+    fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("it is ours");
     for (name, bytes) in contents(from) {
         match bytes {
             None => fs::create_dir_all(to.join(name)).expect("it is made"),

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use crate::program::{Place, Ran, feed, json};
+use crate::program::{Place, Ran, feed, json, make_private_dir};
 
 /// A daemon over one line of input, with this file as `kifa.toml` in its directory and these variables.
 fn daemon(place: &Place, toml: &str, variables: &[(&str, &str)], args: &[&str]) -> Ran {
-    fs::create_dir_all(place.store()).unwrap();
+    make_private_dir(&place.store());
     fs::write(place.store().join("kifa.toml"), toml).unwrap();
     let variables = variables.iter().copied();
     let mut command = place.command("daemon", args);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::{Place, Ran, json, wait_until};
+use crate::program::{Place, Ran, json, make_private_dir, wait_until};
 
 const MIB: usize = 1 << 20;
 
@@ -132,7 +132,7 @@ fn a_second_writer_is_told_who_holds_the_store_and_changes_nothing() {
 #[test]
 fn a_directory_of_somebody_else_is_not_made_a_store() {
     let place = Place::new();
-    fs::create_dir(place.store()).unwrap();
+    make_private_dir(&place.store());
     fs::write(place.store().join("letter.txt"), "Dear Sir").unwrap();
     let before = place.snapshot();
     let ran = place.daemon(b"one\n", &[]).expect(73);

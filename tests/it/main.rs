@@ -11,6 +11,8 @@ mod daemon;
 mod export;
 #[cfg(feature = "cli")]
 mod main_job;
+#[cfg(all(feature = "cli", unix))]
+mod permissions;
 #[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "cli")]

@@ -144,6 +144,14 @@ fn spawn(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
+/// Makes a directory that only its owner may write to, whatever the umask of whoever runs the tests: one that a store may
+/// be made in.
+pub(crate) fn make_private_dir(path: &Path) {
+    fs::create_dir_all(path).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+}
+
 /// Runs the command to its end with this input.
 #[track_caller]
 pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Ran {

@@ -59,6 +59,41 @@ fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
     assert!(!vfs.list("").expect("a listing")[0].is_file);
 }
 
+#[cfg(unix)]
+#[test]
+fn no_component_of_a_path_is_followed_if_it_is_a_link() {
+    let base = tempfile::tempdir().expect("a temporary directory");
+    let (store, elsewhere) = (base.path().join("store"), base.path().join("elsewhere"));
+    create_store_dir(&store).expect("it can be made");
+    create_store_dir(&elsewhere.join("deeper")).expect("it can be made");
+    std::fs::write(elsewhere.join("file"), "somebody's").expect("a file");
+    std::os::unix::fs::symlink(&elsewhere, store.join("wal")).expect("a link");
+    std::os::unix::fs::symlink(elsewhere.join("file"), store.join("link")).expect("a link");
+    std::fs::write(store.join("own"), "ours").expect("a file");
+    let dir = StoreDir::open(&store).expect("it opens");
+    let refused = |outcome: io::Result<()>| {
+        let error = outcome.expect_err("a link is refused");
+        assert!(error.to_string().contains("is a symbolic link"), "{error}");
+    };
+    for path in ["wal/file", "link", "wal/deeper/x"] {
+        refused(dir.open_read(path).map(drop));
+        refused(dir.open_rw(path).map(drop));
+    }
+    refused(dir.create("wal/new").map(drop));
+    refused(dir.make_dir("wal/new"));
+    refused(dir.list("wal").map(drop));
+    refused(dir.sync_dir("wal"));
+    refused(dir.metadata("wal/file").map(drop));
+    refused(dir.unlink("wal/file"));
+    refused(dir.rename("own", "wal/own"));
+    refused(dir.rename("wal/file", "own"));
+    assert!(dir.create("link").is_err() && dir.make_dir("wal").is_err() && dir.metadata("link").is_err());
+    let left: Vec<_> =
+        std::fs::read_dir(&elsewhere).expect("a listing").map(|e| e.expect("an entry").file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(std::fs::read(elsewhere.join("file")).expect("it is there"), b"somebody's");
+}
+
 #[test]
 fn real_time_moves_on_and_random_numbers_differ() {
     let env = RealEnv;

@@ -1,7 +1,8 @@
 //! The store's directory on Unix: every name is resolved from one open directory, so a store that is moved while it is
 //! open, or a process that changes its working directory, keeps working on the same files.
 //!
-//! - The last component of a path is never followed if it is a symbolic link, and only regular files are opened.
+//! - No component of a path is followed if it is a symbolic link, and only regular files are opened: each directory on the
+//!   way is opened by itself. Only the store's directory as a whole may be reached through a link.
 //! - Modes are set after creation, so they do not depend on the umask. The umask can only take bits away, so there is no
 //!   moment at which others may look in.
 //! - O_DIRECT is switched on after opening, not asked for while creating: a file system that refuses it does so after
@@ -33,15 +34,11 @@ impl StoreDir {
         Ok(StoreDir { dir: File::from(rustix::fs::open(root, flags, Mode::empty())?) })
     }
 
-    /// The directory itself, to resolve names from.
-    pub(crate) fn as_file(&self) -> &File {
-        &self.dir
-    }
-
     /// Creates a file that must not exist, for reading and writing.
     pub(crate) fn create(&self, path: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.dir, checked_path(path)?, flags, FILE_MODE)?);
+        let (dir, name) = self.resolve(path)?;
+        let file = File::from(rustix::fs::openat(&*dir, name, flags, FILE_MODE)?);
         match rustix::fs::fchmod(&file, FILE_MODE) {
             // A file system without modes (FAT) takes them from its mount options.
             Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => Ok(file),
@@ -62,26 +59,46 @@ impl StoreDir {
 
     fn open_regular(&self, path: &str, access: OFlags) -> io::Result<File> {
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = File::from(rustix::fs::openat(&self.dir, checked_path(path)?, flags, Mode::empty())?);
+        let (dir, name) = self.resolve(path)?;
+        let file =
+            File::from(rustix::fs::openat(&*dir, name, flags, Mode::empty()).map_err(|e| not_opened(&dir, name, e))?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular(path)) }
     }
 
     /// Opens a directory of the store, to sync or list it; the empty path is the store's own.
     pub(crate) fn open_dir(&self, path: &str) -> io::Result<File> {
-        let path = if path.is_empty() { "." } else { checked_path(path)? };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(&self.dir, path, flags, Mode::empty())?))
+        let (dir, name) = if path.is_empty() { (Parent::Store(&self.dir), ".") } else { self.resolve(path)? };
+        let opened = rustix::fs::openat(&*dir, name, flags, Mode::empty());
+        Ok(File::from(opened.map_err(|errno| not_opened(&dir, name, errno))?))
+    }
+
+    /// As an open directory of its own, the one that a path's last component lies in; and that component.
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    pub(crate) fn parent<'p>(&self, path: &'p str) -> io::Result<(File, &'p str)> {
+        Ok(match self.resolve(path)? {
+            (Parent::Store(dir), name) => (dir.try_clone()?, name),
+            (Parent::Below(dir), name) => (dir, name),
+        })
+    }
+
+    /// The directory that a path's last component lies in, and that component.
+    fn resolve<'p>(&self, path: &'p str) -> io::Result<(Parent<'_>, &'p str)> {
+        match checked_path(path)?.rsplit_once('/') {
+            Some((dir, name)) => Ok((Parent::Below(self.open_dir(dir)?), name)),
+            None => Ok((Parent::Store(&self.dir), path)),
+        }
     }
 
     /// Creates a directory; one that exists is a success.
     pub(crate) fn make_dir(&self, path: &str) -> io::Result<()> {
-        let path = checked_path(path)?;
-        match rustix::fs::mkdirat(&self.dir, path, DIR_MODE) {
-            Ok(()) => match rustix::fs::chmodat(&self.dir, path, DIR_MODE, AtFlags::empty()) {
+        let (dir, name) = self.resolve(path)?;
+        match rustix::fs::mkdirat(&*dir, name, DIR_MODE) {
+            Ok(()) => match rustix::fs::chmodat(&*dir, name, DIR_MODE, AtFlags::empty()) {
                 Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
                 Err(errno) => Err(errno.into()),
             },
-            Err(Errno::EXIST) => match self.file_type(path)? {
+            Err(Errno::EXIST) => match file_type(&dir, name)? {
                 FileType::Directory => Ok(()),
                 _ => Err(Errno::EXIST.into()),
             },
@@ -95,11 +112,13 @@ impl StoreDir {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.dir, checked_path(from)?, &self.dir, checked_path(to)?)?)
+        let ((from_dir, from), (to_dir, to)) = (self.resolve(from)?, self.resolve(to)?);
+        Ok(rustix::fs::renameat(&*from_dir, from, &*to_dir, to)?)
     }
 
     pub(crate) fn unlink(&self, path: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.dir, checked_path(path)?, AtFlags::empty())?)
+        let (dir, name) = self.resolve(path)?;
+        Ok(rustix::fs::unlinkat(&*dir, name, AtFlags::empty())?)
     }
 
     /// Names in a directory, sorted.
@@ -129,7 +148,8 @@ impl StoreDir {
     }
 
     pub(crate) fn metadata(&self, path: &str) -> io::Result<Metadata> {
-        let stat = rustix::fs::statat(&self.dir, checked_path(path)?, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (dir, name) = self.resolve(path)?;
+        let stat = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(not_regular(path));
         }
@@ -141,17 +161,51 @@ impl StoreDir {
     /// Whether `path` still names this very file.
     pub(crate) fn names(&self, path: &str, file: &File) -> io::Result<bool> {
         let open = rustix::fs::fstat(file)?;
-        match rustix::fs::statat(&self.dir, checked_path(path)?, AtFlags::SYMLINK_NOFOLLOW) {
+        let (dir, name) = self.resolve(path)?;
+        match rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }
+}
 
-    fn file_type(&self, path: &str) -> io::Result<FileType> {
-        let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(FileType::from_raw_mode(stat.st_mode))
+/// Where a name is resolved from.
+enum Parent<'a> {
+    Store(&'a File),
+    Below(File),
+}
+
+impl std::ops::Deref for Parent<'_> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self {
+            Parent::Store(dir) => dir,
+            Parent::Below(dir) => dir,
+        }
     }
+}
+
+fn file_type(dir: &File, name: &str) -> Result<FileType, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode))
+}
+
+/// Why a name was not opened: systems disagree on the number for "it is a symbolic link".
+fn not_opened(dir: &File, name: &str, errno: Errno) -> io::Error {
+    match file_type(dir, name) {
+        Ok(FileType::Symlink) => is_link(name),
+        _ => errno.into(),
+    }
+}
+
+/// The error for a symbolic link where a file or directory of the store should be.
+pub(crate) fn is_link(name: &str) -> io::Error {
+    let what = format!(
+        "{name} is a symbolic link, and links inside a store are not followed; put the real thing in its place (the \
+         directory of the store as a whole may be a link)"
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 
 fn not_regular(path: &str) -> io::Error {
@@ -194,7 +248,10 @@ pub(crate) fn sync_all(file: &File) -> io::Result<()> {
 /// Creates one directory. Only the store's own (`private`) is closed to others whatever the umask.
 pub(crate) fn create_dir(path: &Path, private: bool) -> io::Result<()> {
     if !private {
-        return std::fs::create_dir(path);
+        std::fs::create_dir(path)?;
+        let mode = Mode::from_raw_mode(rustix::fs::stat(path)?.st_mode);
+        // As `mkdir -p` does: a umask that locks its owner out must not keep us from going on below.
+        return if mode.contains(DIR_MODE) { Ok(()) } else { Ok(rustix::fs::chmod(path, mode | DIR_MODE)?) };
     }
     rustix::fs::mkdir(path, DIR_MODE)?;
     match rustix::fs::chmod(path, DIR_MODE) {

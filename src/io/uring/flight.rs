@@ -31,8 +31,8 @@ pub(super) struct Flight {
     /// The kernel took the write without the sync behind it.
     pub(super) split: bool,
     work: Work,
-    /// Keeps the descriptor open; renames and unlinks use the store's directory.
-    file: Option<Rc<File>>,
+    /// Keeps the descriptor open: of the file, or of the directory that the name lies in.
+    file: Rc<File>,
     /// Completions yet to come.
     pending: usize,
     /// Results of the two halves, as the kernel reports them; 0 for a half that does not exist.
@@ -44,8 +44,8 @@ enum Work {
     SyncData,
     SyncDir,
     // Not `CString`: its box claims to be the only way to its memory whenever it is moved, and the kernel has another.
-    Rename { from: Rc<CStr>, to: Rc<CStr> },
-    Unlink { path: Rc<CStr> },
+    Rename { from: Rc<CStr>, to_dir: File, to: Rc<CStr> },
+    Unlink { name: Rc<CStr> },
 }
 
 impl Flight {
@@ -58,16 +58,23 @@ impl Flight {
     ) -> Result<Flight, (io::Error, Option<AlignedBuf>)> {
         let (work, file, buf) = match op {
             Op::Write { file, offset, buf, len, durability } => match span(offset, len, &buf) {
-                Ok(len) => (Ok(Work::Write { offset, len, durability }), files.get(file).map(Some), Some(buf)),
+                Ok(len) => (Ok(Work::Write { offset, len, durability }), files.get(file), Some(buf)),
                 Err(error) => return Err((error, Some(buf))),
             },
-            Op::SyncData { file } => (Ok(Work::SyncData), files.get(file).map(Some), None),
-            Op::SyncDir { path } => (Ok(Work::SyncDir), dir.open_dir(&path).map(|dir| Some(Rc::new(dir))), None),
+            Op::SyncData { file } => (Ok(Work::SyncData), files.get(file), None),
+            Op::SyncDir { path } => (Ok(Work::SyncDir), dir.open_dir(&path).map(Rc::new), None),
             Op::Rename { from, to } => {
-                let work = c_path(&from).and_then(|from| Ok(Work::Rename { from, to: c_path(&to)? }));
-                (work, Ok(None), None)
+                let target = dir.parent(&to).and_then(|(to_dir, to)| Ok((to_dir, c_name(to)?)));
+                let source = dir.parent(&from).and_then(|(dir, from)| Ok((Rc::new(dir), c_name(from)?)));
+                match (source, target) {
+                    (Ok((dir, from)), Ok((to_dir, to))) => (Ok(Work::Rename { from, to_dir, to }), Ok(dir), None),
+                    (Err(error), _) | (_, Err(error)) => return Err((error, None)),
+                }
             }
-            Op::Unlink { path } => (c_path(&path).map(|path| Work::Unlink { path }), Ok(None), None),
+            Op::Unlink { path } => match dir.parent(&path).and_then(|(dir, name)| Ok((dir, c_name(name)?))) {
+                Ok((dir, name)) => (Ok(Work::Unlink { name }), Ok(Rc::new(dir)), None),
+                Err(error) => return Err((error, None)),
+            },
             Op::Create { .. } | Op::Open { .. } | Op::Close { .. } | Op::MakeDir { .. } => {
                 unreachable!("submit carries these out itself")
             }
@@ -80,8 +87,8 @@ impl Flight {
 
     /// The requests for the flight at `key`, in the order in which they must be queued. All pointers lead to memory
     /// that the flight owns on the heap.
-    pub(super) fn entries(&mut self, key: usize, dir: &StoreDir, method: SyncMethod) -> Vec<squeue::Entry> {
-        let fd = Fd(self.file.as_deref().unwrap_or(dir.as_file()).as_raw_fd());
+    pub(super) fn entries(&mut self, key: usize, method: SyncMethod) -> Vec<squeue::Entry> {
+        let fd = Fd(self.file.as_raw_fd());
         let buf = self.buf.as_ref().map_or(std::ptr::null(), |buf| buf.as_ptr());
         let data_sync = || opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build();
         let mut entries = match &self.work {
@@ -97,8 +104,10 @@ impl Flight {
             }
             Work::SyncData => vec![data_sync()],
             Work::SyncDir => vec![opcode::Fsync::new(fd).build()],
-            Work::Rename { from, to } => vec![opcode::RenameAt::new(fd, from.as_ptr(), fd, to.as_ptr()).build()],
-            Work::Unlink { path } => vec![opcode::UnlinkAt::new(fd, path.as_ptr()).build()],
+            Work::Rename { from, to_dir, to } => {
+                vec![opcode::RenameAt::new(fd, from.as_ptr(), Fd(to_dir.as_raw_fd()), to.as_ptr()).build()]
+            }
+            Work::Unlink { name } => vec![opcode::UnlinkAt::new(fd, name.as_ptr()).build()],
         };
         for (half, entry) in entries.iter_mut().enumerate() {
             entry.set_user_data(user_data(key, half));
@@ -148,8 +157,8 @@ fn span(offset: u64, len: usize, buf: &AlignedBuf) -> io::Result<u32> {
     u32::try_from(len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "more than 4 GiB at once"))
 }
 
-fn c_path(path: &str) -> io::Result<Rc<CStr>> {
-    Ok(Rc::from(CString::new(fs::checked_path(path)?)?))
+fn c_name(name: &str) -> io::Result<Rc<CStr>> {
+    Ok(Rc::from(CString::new(name)?))
 }
 
 #[cfg(test)]

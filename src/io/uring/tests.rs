@@ -73,7 +73,7 @@ fn requests_are_what_the_table_says() {
     let file = FileId(files.insert(store.create("file")).expect("the file is new"));
     let requests = |method, op| -> Vec<(u8, u8, u32)> {
         let mut flight = Flight::prepare(OpId(1), op, &files, &store).map_err(|(error, _)| error).expect("it is right");
-        let entries = flight.entries(3, &store, method).into_iter().map(|entry| {
+        let entries = flight.entries(3, method).into_iter().map(|entry| {
             // SAFETY: an entry is the kernel's struct of 64 bytes, all of them initialised, and no bytes are invalid.
             let bytes: [u8; 64] = unsafe { mem::transmute(entry) };
             // Operation, flags, and the flags of the operation, where io_uring.h has them.
