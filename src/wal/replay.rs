@@ -364,9 +364,9 @@ impl Walk<'_> {
         Ok(Ok(()))
     }
 
-    /// Whether `group` begins the epoch that goes on behind what was read so far.
+    /// Whether `group` begins the epoch that goes on behind what was read so far: behind the gap that is due there, too.
     fn links(&self, segment: &Segment, group: &Group<'_>) -> bool {
-        let here = self.end_here(segment);
+        let here = LogEnd { last_lsn: group.header.first_lsn.prev(), ..self.end_here(segment) };
         group.header.epoch_start
             && group.header.epoch > self.run.epoch
             && matches!(group.records().first(), Some(Record::EpochStart { prev_end, .. }) if *prev_end == here)

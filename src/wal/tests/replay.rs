@@ -161,6 +161,29 @@ fn an_epoch_goes_on_behind_a_clean_close_and_survives_the_loss_of_its_marker() {
     assert_eq!(replay_of(&[&segment]).0, [1, 2, 3, 4, 5]);
 }
 
+/// Killed while it closed, a log may go on behind a marker that is seen and not durable. What is lost with it is the
+/// group that was first behind the gap.
+#[test]
+fn the_marker_of_a_clean_close_may_be_lost_behind_a_gap_too() {
+    let mut old = first_segment();
+    let before = old.end();
+    old.group(2, durable(0));
+    let gap = Gap { first: Lsn(3), last: Lsn(51), cause: GapCause::UncleanNormal };
+    let mut segment = Segment::new(2, 2, before, 2, Some(gap));
+    segment.next = Lsn(1);
+    segment.group(2, durable(0));
+    segment.next = gap.last.next();
+    let end = segment.end();
+    let marker_offset = segment.group(0, marker(51));
+    segment.begin_epoch(end);
+    segment.group(2, durable(51));
+    segment.group(1, durable(53));
+    assert_eq!(replay_of(&[&old, &segment]).0, [1, 2, 52, 53, 54]);
+    segment.bytes[marker_offset as usize..][..BLOCK_BYTES].fill(0);
+    let (lsns, replay) = replay_of(&[&old, &segment]);
+    assert_eq!((lsns, replay.gaps), (vec![1, 2, 52, 53, 54], vec![gap]));
+}
+
 #[test]
 fn an_epoch_that_links_to_another_end_is_not_followed() {
     let mut segment = first_segment();
