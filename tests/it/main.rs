@@ -9,6 +9,8 @@ mod config;
 mod daemon;
 #[cfg(feature = "cli")]
 mod export;
+#[cfg(all(feature = "cli", unix))]
+mod lifecycle;
 #[cfg(feature = "cli")]
 mod main_job;
 #[cfg(all(feature = "cli", unix))]
@@ -19,3 +21,5 @@ mod program;
 mod query;
 #[cfg(feature = "cli")]
 mod verify;
+#[cfg(all(feature = "cli", unix))]
+mod systemd;

@@ -1,0 +1,280 @@
+//! Talking to a service manager: a socket of the test's own stands in for systemd's. And the files in `systemd/`.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::lifecycle::Daemon;
+use crate::program::{PATIENCE, Place, make_private_dir};
+
+/// Where `READY=1` and its like arrive.
+struct Manager {
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn at(path: &Path) -> Manager {
+        Manager { socket: UnixDatagram::bind(path).unwrap() }
+    }
+
+    /// The next message, if one comes within this time.
+    fn next(&self, patience: Duration) -> Option<String> {
+        let mut bytes = [0; 4096];
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let len = self.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..len].to_vec()).unwrap())
+    }
+
+    /// Waits for a message with this line; what came before it is skipped.
+    #[track_caller]
+    fn wait_for(&self, line: &str) -> String {
+        let mut seen = Vec::new();
+        let end = Instant::now() + PATIENCE;
+        while let Some(message) = self.next(end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
+        {
+            if message.lines().any(|found| found == line) {
+                return message;
+            }
+            seen.push(message);
+        }
+        panic!("waited in vain for {line}: {seen:?}");
+    }
+
+    /// Number of times the watchdog is fed within this time.
+    fn feeds(&self, time: Duration) -> usize {
+        let end = Instant::now() + time;
+        let mut count = 0;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            count += usize::from(self.next(left).is_some_and(|message| message == "WATCHDOG=1"));
+        }
+        count
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_of_every_step() {
+    let place = Place::new();
+    make_private_dir(&place.store());
+    let file = place.store().join("kifa.toml");
+    fs::write(&file, "[sources]\nstdin = true\n").unwrap();
+    let manager = Manager::at(&place.beside("notify"));
+    let mut daemon = Daemon::start(place.command("daemon", &[]).env("NOTIFY_SOCKET", place.beside("notify")));
+    assert_eq!(manager.next(PATIENCE).unwrap(), "STATUS=Opening the store");
+    assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1\nSTATUS=Reading from 1 source, flush mode cautious");
+
+    let reload = || {
+        daemon.signal(Signal::HUP);
+        let message = manager.wait_for("RELOADING=1");
+        let began =
+            message.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap().parse::<u64>().unwrap();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now_us = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000;
+        assert!(began <= now_us && now_us - began < 60_000_000, "{message}");
+        manager.wait_for("READY=1")
+    };
+    fs::write(&file, "[sources]\nstdin = true\n[wal]\nflush_mode = \"emergency\"\n").unwrap();
+    let ready = reload();
+    assert!(ready.ends_with("flush mode emergency"), "ready is said when the mode is in force: {ready}");
+    fs::write(&file, "[sources]\nstdin = 7\n").unwrap();
+    let failed = reload();
+    assert!(failed.contains("; the last reload failed: ") && failed.contains("sources.stdin"), "{failed}");
+    fs::write(&file, "[sources]\nstdin = true\n[wal]\nflush_mode = \"emergency\"\n").unwrap();
+    assert!(reload().ends_with("flush mode emergency"));
+
+    daemon.signal(Signal::USR2);
+    manager.wait_for("STATUS=Reading from 1 source, flush mode emergency");
+    daemon.write(b"one\n");
+    place.wait_for_entries(1);
+    daemon.signal(Signal::TERM);
+    let stopping = manager.wait_for("STOPPING=1");
+    assert!(stopping.contains("STATUS=Stopping"), "{stopping}");
+    daemon.end().expect(143);
+    assert_eq!(manager.next(Duration::from_millis(1)), None, "nobody asked for a watchdog");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_socket_may_have_an_abstract_name() {
+    use std::os::linux::net::SocketAddrExt as _;
+    let place = Place::new();
+    let name = format!("kifa-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = Manager { socket: UnixDatagram::bind_addr(&address).unwrap() };
+    let mut daemon = Daemon::start(place.command("daemon", &["--stdin"]).env("NOTIFY_SOCKET", format!("@{name}")));
+    manager.wait_for("READY=1");
+    daemon.close_stdin();
+    daemon.end().expect(0);
+}
+
+#[test]
+fn a_service_manager_that_cannot_be_reached_or_does_not_listen_holds_nothing_up() {
+    for socket in ["/absent/notify", "vsock:2:1234", "nonsense"] {
+        let place = Place::new();
+        let mut daemon = Daemon::start(place.command("daemon", &["--stdin"]).env("NOTIFY_SOCKET", socket));
+        daemon.wait_for("is open");
+        daemon.write(b"one\n");
+        daemon.close_stdin();
+        let ran = daemon.end().expect(0);
+        assert_eq!(ran.stderr.contains("NOTIFY_SOCKET"), !socket.starts_with('/'), "{}", ran.stderr);
+    }
+    // Nobody takes these messages in; the socket is full after a few dozen.
+    let place = Place::new();
+    let _manager = Manager::at(&place.beside("notify"));
+    let mut command = place.command("daemon", &["--stdin"]);
+    command.env("NOTIFY_SOCKET", place.beside("notify")).env("WATCHDOG_USEC", "4000");
+    let mut daemon = Daemon::start(&mut command);
+    daemon.wait_for("is open");
+    std::thread::sleep(Duration::from_millis(1000));
+    daemon.write(b"one\n");
+    place.wait_for_entries(1);
+    daemon.close_stdin();
+    daemon.end().expect(0);
+}
+
+#[test]
+fn the_watchdog_is_fed_while_the_log_is_idle_and_while_it_is_busy() {
+    let place = Place::new();
+    let manager = Manager::at(&place.beside("notify"));
+    let mut command = place.command("daemon", &["--stdin", "--segment-size-mib", "1"]);
+    let mut daemon = Daemon::start(command.env("NOTIFY_SOCKET", place.beside("notify")).env("WATCHDOG_USEC", "400000"));
+    manager.wait_for("READY=1");
+    // A feed for each quarter of the interval; half of them are enough to live.
+    let idle = manager.feeds(Duration::from_secs(2));
+    assert!((10..=21).contains(&idle), "{idle} feeds in two seconds of idleness");
+    let line = format!("{:0500}\n", 7);
+    let end = Instant::now() + Duration::from_secs(2);
+    let lines = line.repeat(200);
+    while Instant::now() < end {
+        daemon.write(lines.as_bytes());
+    }
+    let busy = manager.feeds(Duration::from_millis(1));
+    let mut count = busy;
+    while let Some(message) = manager.next(Duration::from_millis(1)) {
+        count += usize::from(message == "WATCHDOG=1");
+    }
+    assert!(count >= 8, "{count} feeds in two seconds of load");
+    daemon.close_stdin();
+    daemon.end().expect(0);
+}
+
+#[test]
+fn the_watchdog_of_another_process_is_not_ours() {
+    let place = Place::new();
+    let manager = Manager::at(&place.beside("notify"));
+    let mut command = place.command("daemon", &["--stdin"]);
+    command.env("NOTIFY_SOCKET", place.beside("notify")).env("WATCHDOG_USEC", "40000").env("WATCHDOG_PID", "1");
+    let mut daemon = Daemon::start(&mut command);
+    manager.wait_for("READY=1");
+    assert_eq!(manager.feeds(Duration::from_millis(300)), 0);
+    daemon.close_stdin();
+    daemon.end().expect(0);
+}
+
+/// A small ext4 of the test's own, mounted until it is dropped.
+#[cfg(target_os = "linux")]
+struct Volume {
+    mountpoint: std::path::PathBuf,
+}
+
+#[cfg(target_os = "linux")]
+impl Volume {
+    /// `None`, with the reason on stdout, where there are no loop mounts to be had.
+    fn new(place: &Place) -> Option<Volume> {
+        use std::process::Command;
+        let (image, mountpoint) = (place.beside("image"), place.beside("volume"));
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        fs::create_dir(&mountpoint).unwrap();
+        let mut steps = [Command::new("mkfs.ext4"), Command::new("mount")];
+        steps[0].args(["-q", "-F", "-m", "0"]).arg(&image);
+        steps[1].args(["-o", "loop"]).arg(&image).arg(&mountpoint);
+        for step in &mut steps {
+            match step.output() {
+                Ok(output) if output.status.success() => {}
+                Ok(output) => {
+                    println!("SKIPPED: {step:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+                    return None;
+                }
+                Err(cause) => {
+                    println!("SKIPPED: {step:?}: {cause}");
+                    return None;
+                }
+            }
+        }
+        Some(Volume { mountpoint })
+    }
+
+    fn freeze(&self, how: &str) {
+        assert!(std::process::Command::new("fsfreeze").arg(how).arg(&self.mountpoint).status().unwrap().success());
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("fsfreeze").arg("-u").arg(&self.mountpoint).output();
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.mountpoint).output();
+    }
+}
+
+/// A daemon on the volume with a watchdog of 400 ms, ready.
+#[cfg(target_os = "linux")]
+fn on_volume(place: &Place, volume: &Volume, manager: &Manager) -> Daemon {
+    let store = volume.mountpoint.join("data");
+    let mut command = crate::program::kifa(&["daemon", "--stdin", "-d", store.to_str().unwrap()]);
+    command.args(["--segment-size-mib", "1", "--memtable-threshold-mib", "1"]);
+    command.env("NOTIFY_SOCKET", place.beside("notify")).env("WATCHDOG_USEC", "400000");
+    let daemon = Daemon::start(&mut command);
+    manager.wait_for("READY=1");
+    daemon
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_watchdog_is_not_fed_while_the_log_cannot_commit() {
+    let place = Place::new();
+    let Some(volume) = Volume::new(&place) else { return };
+    let manager = Manager::at(&place.beside("notify"));
+    let mut daemon = on_volume(&place, &volume, &manager);
+    daemon.write(b"one\n");
+    assert!(manager.feeds(Duration::from_secs(1)) >= 5);
+    // A device that does not come back: every write waits.
+    volume.freeze("-f");
+    daemon.write(b"two\n");
+    // At most the looks before the write began.
+    std::thread::sleep(Duration::from_millis(300));
+    while manager.next(Duration::from_millis(1)).is_some() {}
+    let feeds = manager.feeds(Duration::from_millis(1500));
+    volume.freeze("-u");
+    assert_eq!(feeds, 0, "fed while nothing could be written");
+    manager.wait_for("WATCHDOG=1");
+    daemon.close_stdin();
+    daemon.end().expect(0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_watchdog_is_fed_while_the_log_waits_for_space() {
+    use std::io::Write as _;
+    let place = Place::new();
+    let Some(volume) = Volume::new(&place) else { return };
+    let manager = Manager::at(&place.beside("notify"));
+    let mut daemon = on_volume(&place, &volume, &manager);
+    let ballast = volume.mountpoint.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[7; 1 << 16]).is_ok() {}
+    while file.write_all(&[7; 1 << 12]).is_ok() {}
+    let _ = file.sync_all();
+    drop(file);
+    let mut stdin = daemon.take_stdin();
+    let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(8000).as_bytes()));
+    manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
+    // Longer than the news of a full disk stay fresh.
+    let feeds = manager.feeds(Duration::from_secs(7));
+    assert!(feeds >= 30, "{feeds} feeds in seven seconds on a full disk");
+    fs::remove_file(&ballast).unwrap();
+    writer.join().unwrap().unwrap();
+    daemon.end().expect(0);
+}
