@@ -49,13 +49,17 @@
 //!
 //! # Where to read on
 //! Data flows down this list, and so do the arrows between modules: `engine` (the public life of a log), `reactor` (the one
-//! thread), `wal` (segments, and the decision where a log ends), `memtable`, `sstable`, `compaction`, `manifest`, `query`, `survey` (what of a damaged store can be read),
-//! `format` (every byte on disk), `io` (the seam to the disk), and `sim` (the disk that loses power, for tests).
+//! thread), `wal` (segments, and the decision where a log ends), `memtable`, `sstable`, `compaction`, `manifest`, `query`,
+//! `survey` (what of a damaged store can be read), `format` (every byte on disk), `io` (the seam to the disk), and beside
+//! them `bench` (measuring) and `sim` (the disk that loses power, for tests).
 
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod batch;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod bench;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

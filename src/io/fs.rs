@@ -39,7 +39,7 @@ use crate::options::IoBackend;
 pub(crate) use sys::is_link;
 #[cfg(target_os = "linux")]
 pub(crate) use sys::write_at_dsync;
-pub(crate) use sys::{StoreDir, sync_data, write_at};
+pub(crate) use sys::{StoreDir, make_direct, sync_data, write_at};
 
 /// Opens the backend of a store and says, in one sentence for the log, why it is not io_uring where that was hoped for.
 ///
@@ -186,7 +186,7 @@ impl FileTable {
     /// Takes a file over that was created or opened, switches it to direct I/O where possible, and names it.
     pub(crate) fn insert(&mut self, opened: io::Result<File>) -> io::Result<u64> {
         let file = opened?;
-        self.direct = sys::make_direct(&file);
+        self.direct = make_direct(&file);
         self.id_last += 1;
         self.files.insert(self.id_last, Rc::new(file));
         Ok(self.id_last)

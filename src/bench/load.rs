@@ -1,0 +1,152 @@
+//! Producers that drive a log, as its users do.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Histogram, Payloads, ProcessIo, Rate};
+use crate::batch::Batch;
+use crate::engine::Log;
+use crate::error::Result;
+
+/// Producers that wait for each confirmation before they go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Blocking {
+    /// Threads.
+    pub producers: usize,
+    /// Entries handed over together.
+    pub batch: usize,
+}
+
+/// When producers stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Until {
+    Elapsed(Duration),
+    /// Of one producer.
+    Batches(u64),
+}
+
+impl Blocking {
+    /// Appends for as long as `limit`, each producer at least once; the count is entries.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn run(self, log: &Log, payloads: &Payloads, limit: Duration, latencies: &mut Histogram) -> Result<Rate> {
+        self.drive(log, payloads, Until::Elapsed(limit), latencies)
+    }
+
+    /// Appends `batches` batches for each producer; the count is entries.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn count(self, log: &Log, payloads: &Payloads, batches: u64, latencies: &mut Histogram) -> Result<Rate> {
+        self.drive(log, payloads, Until::Batches(batches), latencies)
+    }
+
+    fn drive(self, log: &Log, payloads: &Payloads, until: Until, latencies: &mut Histogram) -> Result<Rate> {
+        let begin = Instant::now();
+        let produced: Vec<Result<(u64, Histogram)>> = thread::scope(|scope| {
+            let start = |producer| scope.spawn(move || self.produce(log, payloads, producer, begin, until));
+            let producers: Vec<_> = (0..self.producers).map(start).collect();
+            producers.into_iter().map(|thread| thread.join().expect("a producer does not panic")).collect()
+        });
+        let elapsed = begin.elapsed();
+        let mut count = 0;
+        for outcome in produced {
+            let (batches, own) = outcome?;
+            count += batches * self.batch as u64;
+            latencies.merge(&own);
+        }
+        Ok(Rate { count, elapsed })
+    }
+
+    fn produce(
+        self,
+        log: &Log,
+        payloads: &Payloads,
+        producer: usize,
+        begin: Instant,
+        until: Until,
+    ) -> Result<(u64, Histogram)> {
+        let mut latencies = Histogram::default();
+        let mut batch = Batch::new();
+        let mut batches = 0;
+        // Producers begin at different entries, so that what they store differs.
+        let mut number = producer * 1000;
+        let mut now = begin.elapsed();
+        loop {
+            if self.batch == 1 {
+                log.append(payloads.get(number))?;
+            } else {
+                batch.clear();
+                for entry in 0..self.batch {
+                    batch.push(payloads.get(number + entry))?;
+                }
+                log.submit(&batch)?.wait()?;
+            }
+            number += self.batch;
+            batches += 1;
+            let before = std::mem::replace(&mut now, begin.elapsed());
+            latencies.add(now - before);
+            let is_done = match until {
+                Until::Elapsed(limit) => now >= limit,
+                Until::Batches(max) => batches >= max,
+            };
+            if is_done {
+                return Ok((batches, latencies));
+            }
+        }
+    }
+}
+
+/// Submits `entries` entries in batches of `batch`, waiting for room only, and returns when all of them are durable.
+///
+/// # Errors
+/// The log's.
+pub fn pipelined(log: &Log, payloads: &Payloads, entries: u64, batch: usize) -> Result<Rate> {
+    let begin = Instant::now();
+    let mut open = Batch::new();
+    let mut last = None;
+    let mut number = 0;
+    while number < entries {
+        open.clear();
+        let end = entries.min(number + batch as u64);
+        for entry in number..end {
+            open.push(payloads.get(entry as usize))?;
+        }
+        last = Some(log.submit(&open)?);
+        number = end;
+    }
+    // Confirmations come in order, so the last one stands for all.
+    last.map(|ticket| ticket.wait()).transpose()?;
+    log.sync()?;
+    Ok(Rate { count: entries, elapsed: begin.elapsed() })
+}
+
+/// As [`pipelined`], for as long as `limit`.
+///
+/// # Errors
+/// The log's.
+pub fn pipelined_for(log: &Log, payloads: &Payloads, limit: Duration, batch: usize) -> Result<Rate> {
+    const STEP: u64 = 10_000;
+    let mut total = Rate::default();
+    while total.elapsed < limit {
+        let rate = pipelined(log, payloads, STEP, batch)?;
+        total = Rate { count: total.count + rate.count, elapsed: total.elapsed + rate.elapsed };
+    }
+    Ok(total)
+}
+
+/// Waits until the log's background work has come to rest: this process writes nothing any more. At most five seconds.
+pub fn settle() {
+    const LOOK: Duration = Duration::from_millis(20);
+    let begin = Instant::now();
+    let mut before = ProcessIo::now();
+    while begin.elapsed() < Duration::from_secs(5) {
+        thread::sleep(LOOK);
+        let now = ProcessIo::now();
+        if now.written == before.written {
+            return;
+        }
+        before = now;
+    }
+}
