@@ -21,6 +21,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     count: usize,
     records: Vec<Record>,
+    /// Records whose value ends with the LSN of an entry: the places of both in the batch.
+    lsn_records: Vec<(usize, usize)>,
 }
 
 impl Batch {
@@ -87,12 +89,25 @@ impl Batch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.lsn_records.clear();
         self.count = 0;
     }
 
-    /// What becomes durable together with the entries.
+    /// What becomes durable together with the entries. Before the batch is staged, LSNs in it are zero.
     pub(crate) fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// The same, with the LSNs that the entries are given.
+    pub(crate) fn staged_records(&self, first: Lsn) -> Vec<Record> {
+        let mut records = self.records.clone();
+        for &(at, entry) in &self.lsn_records {
+            if let Record::Checkpoint { value, .. } = &mut records[at] {
+                let lsn_at = value.len() - 8;
+                value[lsn_at..].copy_from_slice(&(first.0 + entry as u64).to_le_bytes());
+            }
+        }
+        records
     }
 
     /// Bytes of entries and records in a group.
@@ -117,6 +132,23 @@ impl Batch {
     /// as it was.
     #[cfg(any(test, feature = "sim", feature = "cli"))]
     pub(crate) fn checkpoint(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.put_checkpoint(key, value).map(drop)
+    }
+
+    /// As [`Batch::checkpoint`]; the value is followed by the LSN (8 bytes, little-endian) of the batch's `entry`, which is
+    /// known only when the batch is staged. The key must not be in the batch yet.
+    #[cfg(feature = "cli")]
+    pub(crate) fn checkpoint_with_lsn(&mut self, key: &[u8], value: &[u8], entry: usize) -> Result<()> {
+        assert!(entry < self.count, "the entry is in the batch");
+        let records = self.records.len();
+        let at = self.put_checkpoint(key, &[value, &[0; 8]].concat())?;
+        assert_eq!(at, records, "a key with an LSN is given once");
+        self.lsn_records.push((at, entry));
+        Ok(())
+    }
+
+    #[cfg(any(test, feature = "sim", feature = "cli"))]
+    fn put_checkpoint(&mut self, key: &[u8], value: &[u8]) -> Result<usize> {
         let record = Record::Checkpoint { key: key.to_vec(), value: value.to_vec() };
         let same = |held: &Record| matches!(held, Record::Checkpoint { key: held, .. } if held == key);
         let at = self.records.iter().position(same).unwrap_or(self.records.len());
@@ -129,7 +161,7 @@ impl Batch {
             Some(held) => *held = record,
             None => self.records.push(record),
         }
-        Ok(())
+        Ok(at)
     }
 }
 

@@ -131,10 +131,10 @@ impl Log {
         self.shared.watch(waker)
     }
 
-    /// Asks for what [`Log::sync`] waits for: a reply proves that the log can commit.
+    /// Hands a request over without waiting; a [`Watch`] wakes whoever polls the reply.
     #[cfg(feature = "cli")]
-    pub(crate) fn ask_sync(&self) -> Result<Asked> {
-        self.shared.request(Request::Sync)
+    pub(crate) fn ask(&self, request: Request) -> Result<Asked> {
+        self.shared.request(request)
     }
 
     /// Whether the log waits for space on its disk, or has until a moment ago: it looks again every second.

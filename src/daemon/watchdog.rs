@@ -53,7 +53,7 @@ impl Watchdog {
         }
         match self.asked.take().map(|asked| (asked.try_take(), asked)) {
             None | Some((Some(Ok(_)), _)) => {
-                self.asked = log.ask_sync().ok();
+                self.asked = log.ask(crate::reactor::stage::Request::Sync).ok();
                 Health::Well
             }
             // The log has failed or is closed since.

@@ -67,6 +67,8 @@ pub(crate) struct Pending {
     pub(crate) request: Request,
     pub(crate) after_seq: u64,
     reply: Arc<(Mutex<Option<Result<Reply>>>, Condvar)>,
+    /// Told when it is answered.
+    watches: Arc<Watches>,
     is_answered: bool,
 }
 
@@ -78,6 +80,7 @@ impl Pending {
     fn fill(&mut self, reply: Result<Reply>) {
         *self.reply.0.lock().expect(LOCK) = Some(reply);
         self.reply.1.notify_all();
+        self.watches.wake();
         self.is_answered = true;
     }
 }
@@ -336,7 +339,14 @@ impl Shared {
         self.revoke(&stage);
         let reply = Arc::new((Mutex::new(None), Condvar::new()));
         let after_seq = if stage.is_empty() { stage.seq - 1 } else { stage.seq };
-        stage.requests.push_back(Pending { request, after_seq, reply: Arc::clone(&reply), is_answered: false });
+        let watches = Arc::clone(&self.watches);
+        stage.requests.push_back(Pending {
+            request,
+            after_seq,
+            reply: Arc::clone(&reply),
+            watches,
+            is_answered: false,
+        });
         stage.wake_at = None;
         drop(stage);
         (self.waker)();
@@ -533,7 +543,7 @@ impl Stage {
         batch.stage(&mut self.buf[at..], first, timestamp_ns);
         self.entries_bytes += batch.bytes();
         self.entry_count += batch.len() as u32;
-        for record in step.map(Record::ClockStep).into_iter().chain(batch.records().iter().cloned()) {
+        for record in step.map(Record::ClockStep).into_iter().chain(batch.staged_records(first)) {
             self.records_bytes += record.encoded_bytes();
             self.records.push(record);
         }

@@ -19,7 +19,8 @@ use crate::io::Waker;
 const LOCK: &str = "nothing panics while it holds this lock";
 
 /// A thread's wish to be woken by the log: once after each [`Watch::arm`], when a group was released or taken (there is
-/// room) or the durable LSN moved; and when the log failed, armed or not. Dropping it ends the wish.
+/// room), when the durable LSN moved or a request was answered; and when the log failed, armed or not. Dropping it ends the
+/// wish.
 pub(crate) struct Watch {
     armed: Arc<Armed>,
     watches: Arc<Watches>,
