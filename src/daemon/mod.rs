@@ -21,6 +21,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod bell;
+pub(crate) mod control;
 mod modes;
 mod notify;
 pub(crate) mod signals;
@@ -31,6 +32,10 @@ pub(crate) mod wake;
 mod watchdog;
 
 use std::ffi::OsString;
+#[cfg(unix)]
+use std::sync::Arc;
+#[cfg(unix)]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -42,8 +47,11 @@ use crate::error::{Error, Result};
 use crate::source::Context;
 use crate::source::counters::{Board, Totals};
 use crate::source::names::Registry;
+#[cfg(unix)]
+use crate::source::net::{Net, listen::Inherited};
 use crate::source::stdin::Stdin;
 use bell::Bell;
+use control::ModeControl;
 use notify::{Notifier, watchdog_interval};
 use signals::{Signal, Signals};
 use stop::Stop;
@@ -92,9 +100,10 @@ pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -
     let names = Registry::new(log.recovered_checkpoints());
     let (board, stop) = (Board::default(), Stop::default());
     let context = Context { log: &log, names: &names, board: &board, stop: &stop };
+    let modes = ModeControl::new(config.options.flush_mode);
     let watchdog = watchdog_interval(&variable).map(|interval| (interval, Watchdog::default()));
-    let end = open_sources(config, context).and_then(|sources| {
-        let service = Service { config, reload, signals: &signals, notifier: &notifier, watchdog };
+    let end = open_sources(config, context, &modes).and_then(|sources| {
+        let service = Service { config, reload, modes: &modes, signals: &signals, notifier: &notifier, watchdog };
         run_sources(sources, context, service)
     });
     let closed = log.close();
@@ -135,7 +144,7 @@ struct Running<'a> {
     run: Box<dyn FnOnce() -> Result<()> + Send + 'a>,
 }
 
-fn open_sources<'a>(config: &Config, context: Context<'a>) -> Result<Vec<Running<'a>>> {
+fn open_sources<'a>(config: &Config, context: Context<'a>, modes: &'a ModeControl) -> Result<Vec<Running<'a>>> {
     let mut sources = Vec::new();
     refuse_unsupported(config)?;
     if let Some(stdin) = &config.sources.stdin {
@@ -148,7 +157,38 @@ fn open_sources<'a>(config: &Config, context: Context<'a>) -> Result<Vec<Running
         };
         sources.push(Running { name: "kifa-stdin", run: Box::new(run) });
     }
+    #[cfg(unix)]
+    open_sockets(config, context, modes, &mut sources)?;
+    #[cfg(not(unix))]
+    let _ = modes;
     Ok(sources)
+}
+
+/// Listeners, datagram sockets and the control socket. The last alone keeps no daemon running: it ends with the sources.
+#[cfg(unix)]
+fn open_sockets<'a>(
+    config: &Config,
+    context: Context<'a>,
+    modes: &'a ModeControl,
+    sources: &mut Vec<Running<'a>>,
+) -> Result<()> {
+    let net = Net::open(config, context, modes, Inherited::default())?;
+    if !net.has_sources() {
+        let running = Arc::new(AtomicUsize::new(sources.len()));
+        for source in &mut *sources {
+            let running = Arc::clone(&running);
+            let run = std::mem::replace(&mut source.run, Box::new(|| Ok(())));
+            source.run = Box::new(move || {
+                let outcome = run();
+                if running.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    context.stop.request();
+                }
+                outcome
+            });
+        }
+    }
+    sources.push(Running { name: "kifa-net", run: Box::new(move || net.run()) });
+    Ok(())
 }
 
 /// What can be configured and is not there yet: to take it without an effect would lose somebody's entries.
@@ -156,10 +196,9 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
     let sources = &config.sources;
     let unsupported = [
         (!sources.files.is_empty(), "files"),
-        (!sources.tcp.is_empty(), "tcp"),
-        (!sources.udp.is_empty(), "udp"),
-        (!sources.unix.is_empty(), "unix"),
-        (sources.stdin.as_ref().is_some_and(|stdin| stdin.confirm), "confirm"),
+        (cfg!(not(unix)) && !sources.tcp.is_empty(), "tcp"),
+        (cfg!(not(unix)) && !sources.udp.is_empty(), "udp"),
+        (cfg!(not(unix)) && !sources.unix.is_empty(), "unix"),
     ];
     match unsupported.iter().find(|(is_asked_for, _)| *is_asked_for) {
         Some((_, key)) => {
@@ -173,6 +212,7 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
 struct Service<'a> {
     config: &'a Config,
     reload: Reload<'a>,
+    modes: &'a ModeControl,
     signals: &'a Signals,
     notifier: &'a Notifier,
     watchdog: Option<(std::time::Duration, Watchdog)>,
@@ -187,9 +227,9 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
     let failure_rings = log.watch(bell.ringer());
     let outcome = thread::scope(|scope| {
         let (done, ring) = (tell.clone(), bell.ringer());
-        let configured = service.config.options.flush_mode;
+        let control = service.modes;
         start(scope, stop, "kifa-modes", move || {
-            modes::run(log, configured, &asked, |change| {
+            modes::run(log, control, &asked, |change| {
                 // The receiver waits for sources only; behind them nobody wants to know.
                 let _ = done.send(News::Changed(change));
                 ring();

@@ -10,6 +10,7 @@ use std::sync::mpsc::Receiver;
 
 use tracing::{error, info};
 
+use super::control::ModeControl;
 use crate::engine::Log;
 use crate::format::FlushMode;
 
@@ -25,16 +26,16 @@ pub(crate) enum Change {
 }
 
 /// Carries changes out until their sender is gone; calls `done` after each, whether it succeeded or not.
-pub(crate) fn run(log: &Log, mut configured: FlushMode, changes: &Receiver<Change>, mut done: impl FnMut(Change)) {
+pub(crate) fn run(log: &Log, control: &ModeControl, changes: &Receiver<Change>, mut done: impl FnMut(Change)) {
     while let Ok(change) = changes.recv() {
         if let Change::Reconfigured(mode) = change {
-            configured = mode;
+            control.reconfigure(mode);
         }
         let old = log.flush_mode();
         let (new, why) = match change {
             Change::Stricter => (stricter(old), "SIGUSR1"),
-            Change::Configured => (configured, "SIGUSR2"),
-            Change::Reconfigured(_) => (configured, "the configuration was read again"),
+            Change::Configured => (control.configured(), "SIGUSR2"),
+            Change::Reconfigured(mode) => (mode, "the configuration was read again"),
         };
         match log.set_flush_mode(new) {
             Ok(()) if old == new => info!("flush mode stays {new} ({why})"),

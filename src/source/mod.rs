@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `stdin` | standard input |
 //! | `framing` | bytes to lines |
+//! | `replies` | what a producer is told, in the order of its entries |
 //! | `names` | the numbers of sources, and their names kept with the store |
 //! | `counters` | what each source has done |
 //!
@@ -22,6 +23,9 @@
 pub(crate) mod counters;
 pub(crate) mod framing;
 pub(crate) mod names;
+#[cfg(unix)]
+pub(crate) mod net;
+pub(crate) mod replies;
 pub(crate) mod stdin;
 
 use std::collections::VecDeque;
@@ -33,6 +37,7 @@ use crate::engine::{Log, Ticket};
 use crate::error::{Error, Result};
 use counters::{Board, Counters};
 use names::{Registry, SourceId};
+use replies::Replies;
 
 /// What every source works with.
 #[derive(Clone, Copy)]
@@ -56,12 +61,32 @@ pub(crate) struct Pipeline<'a> {
     named: bool,
     /// Batches on their way, oldest first, each with its number of entries.
     tickets: VecDeque<(Ticket, u64)>,
+    /// What the producer is told, if it wants to be told.
+    replies: Option<Replies>,
 }
 
 impl<'a> Pipeline<'a> {
     pub(crate) fn new(context: Context<'a>, source: SourceId) -> Pipeline<'a> {
         let counters = context.board.add(&source.name);
-        Pipeline { log: context.log, source, counters, batch: Batch::new(), named: false, tickets: VecDeque::new() }
+        Pipeline {
+            log: context.log,
+            source,
+            counters,
+            batch: Batch::new(),
+            named: false,
+            tickets: VecDeque::new(),
+            replies: None,
+        }
+    }
+
+    /// From here on every entry is answered.
+    pub(crate) fn confirm_entries(&mut self) {
+        self.replies = Some(Replies::default());
+    }
+
+    /// The answers, if there are any.
+    pub(crate) fn replies(&mut self) -> Option<&mut Replies> {
+        self.replies.as_mut()
     }
 
     /// Adds an entry; submits the batch in front of it when that is full.
@@ -74,6 +99,9 @@ impl<'a> Pipeline<'a> {
             outcome => outcome?,
         }
         self.counters.accept(1);
+        if let Some(replies) = &mut self.replies {
+            replies.await_entry();
+        }
         Ok(())
     }
 
@@ -130,6 +158,9 @@ impl<'a> Pipeline<'a> {
         let given = range.last.0 + 1 - range.first.0;
         assert_eq!(given, *entries, "a batch of {entries} entries was given {given} LSNs");
         self.counters.store(given);
+        if let Some(replies) = &mut self.replies {
+            replies.confirm(range.first, given);
+        }
         self.tickets.pop_front();
         Ok(())
     }

@@ -19,7 +19,7 @@ mod permissions;
 mod program;
 #[cfg(feature = "cli")]
 mod query;
-#[cfg(feature = "cli")]
-mod verify;
 #[cfg(all(feature = "cli", unix))]
 mod systemd;
+#[cfg(feature = "cli")]
+mod verify;

@@ -1,0 +1,45 @@
+//! What can be changed while the daemon runs, by whoever may: the control socket, signals, a new configuration.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::engine::Log;
+use crate::error::Result;
+use crate::format::FlushMode;
+use crate::reactor::stage::{Asked, Request};
+
+/// The flush mode that is configured, beside the one in force (which the log knows).
+#[derive(Debug)]
+pub(crate) struct ModeControl {
+    configured: AtomicU8,
+}
+
+/// A change of the flush mode on its way.
+pub(crate) struct ModeChange {
+    /// The mode in force when it was asked for.
+    pub(crate) old: FlushMode,
+    pub(crate) new: FlushMode,
+    /// Answered when the new mode is in force.
+    pub(crate) asked: Asked,
+}
+
+impl ModeControl {
+    pub(crate) fn new(configured: FlushMode) -> ModeControl {
+        ModeControl { configured: AtomicU8::new(configured as u8) }
+    }
+
+    /// The mode that the configuration names.
+    pub(crate) fn configured(&self) -> FlushMode {
+        FlushMode::from_u8(self.configured.load(Ordering::Relaxed)).expect("only modes are stored")
+    }
+
+    /// Another mode is configured from now on.
+    pub(crate) fn reconfigure(&self, mode: FlushMode) {
+        self.configured.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// Asks for a flush mode, without waiting until it is in force.
+    pub(crate) fn ask(&self, log: &Log, new: FlushMode) -> Result<ModeChange> {
+        let old = log.flush_mode();
+        Ok(ModeChange { old, new, asked: log.ask(Request::SetMode(new))? })
+    }
+}
