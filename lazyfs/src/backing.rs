@@ -169,12 +169,9 @@ impl Backing {
                 Ok(rustix::fs::linkat(&self.staging, number(*ino), at(to.0)?, &to.1, AtFlags::empty())?)
             }
             Change::Unlink { at: from, ino } => put_away(from, *ino),
-            Change::Rename { from, to, ino } => {
-                match step.replaced {
-                    // To rename one link of a file to another does nothing at all.
-                    Some(replaced) if replaced == *ino => return put_away(from, *ino),
-                    Some(replaced) if dir(replaced).is_some() => put_away(to, replaced)?,
-                    _ => {}
+            Change::Rename { from, to, .. } => {
+                if let Some(replaced) = step.replaced.filter(|&replaced| dir(replaced).is_some()) {
+                    put_away(to, replaced)?;
                 }
                 Ok(rustix::fs::renameat(at(from.0)?, &from.1, at(to.0)?, &to.1)?)
             }

@@ -100,11 +100,13 @@ fn nothing_volatile_is_served_after_a_cut() {
     sync_dir(lazy.point());
     let mut file = open(&path, OFlags::empty());
     file.write_all(&[2; 50_000]).unwrap();
-    fs::write(lazy.point().join("volatile"), "x").unwrap();
+    File::create(lazy.point().join("volatile")).unwrap();
+    assert_eq!(fs::metadata(lazy.point().join("volatile")).unwrap().len(), 0);
     assert_eq!(fs::read(&path).unwrap()[0], 2);
     let dir = File::open(lazy.point()).unwrap();
     lazy.command("kifa::power-off");
     assert_eq!(fs::read(&path).unwrap_err().raw_os_error(), Some(5), "without power everything is EIO");
+    assert_eq!(fs::metadata(&path).unwrap_err().raw_os_error(), Some(5));
     assert_eq!(file.sync_all().unwrap_err().raw_os_error(), Some(5));
     lazy.command("kifa::power-on");
     assert!(fs::read(&path).unwrap() == vec![1; 100_000]);

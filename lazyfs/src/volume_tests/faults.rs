@@ -26,6 +26,9 @@ fn a_failed_sync_is_beyond_repair() {
     assert_eq!(disk.volume.sync_dir(ROOT), Ok(()));
     disk.cut(Survivors::None);
     assert_eq!(disk.after("x").unwrap(), [0; 512], "the length is there, the bytes are not");
+    disk.command("kifa::fail::class=lookup::nth=1::kind=eio");
+    disk.cut(Survivors::None);
+    assert!(disk.ino("x").is_ok(), "a cut clears planted faults");
     assert_eq!(disk.names(), ["x"]);
 }
 
@@ -40,6 +43,9 @@ fn the_power_goes_at_the_nth_mutating_operation_and_stays_away() {
     assert_eq!(disk.volume.read(ino, &mut [0], 0), Err(Errno::IO));
     assert_eq!(disk.ino("x"), Err(Errno::IO));
     disk.command("kifa::power-on");
+    for at in 0..20 {
+        disk.file(&at.to_string());
+    }
     assert_eq!(disk.volume.read(ino, &mut [0], 0), Err(Errno::STALE), "what was open stays dead");
     assert_eq!(disk.after("x").unwrap(), b"");
 }
@@ -108,12 +114,19 @@ fn a_read_only_disk_can_be_read_and_synced() {
 #[test]
 fn a_lie_loses_everything() {
     let mut disk = disk();
+    let synced = disk.named("synced");
     disk.command("kifa::lie=on");
-    let ino = disk.named("x");
-    assert_eq!(disk.volume.write(ino, b"x", 0, true), Ok(1));
-    assert_eq!(disk.volume.sync(ino), Ok(()));
+    let durable = disk.named("durable");
+    assert_eq!(disk.volume.write(durable, b"x", 0, true), Ok(1));
+    disk.write(synced, 0, b"x");
+    assert_eq!(disk.volume.sync(synced), Ok(()));
     disk.cut(Survivors::None);
-    assert!(disk.names().is_empty());
+    assert_eq!(disk.names(), ["synced"], "no name");
+    assert_eq!(disk.after("synced").unwrap(), b"", "no data");
+    let synced = disk.ino("synced").unwrap();
+    assert_eq!(disk.volume.write(synced, b"x", 0, true), Ok(1));
+    disk.cut(Survivors::None);
+    assert_eq!(disk.after("synced").unwrap(), b"", "no durable write");
 }
 
 #[test]

@@ -260,6 +260,12 @@ fn of_two_writes_to_one_unit_either_or_none_is_left_and_a_synced_one_is_final() 
     };
     let look = |disk: &mut Disk| disk.after("x").unwrap()[0];
     assert_eq!(outcomes(sectors, prepare, look), BTreeSet::from([1, 2, 3]));
+    let superseded = |disk: &mut Disk| {
+        let ino = disk.named("x");
+        disk.write(ino, 0, &[1; 512]);
+        assert_eq!(disk.volume.write(ino, &[2; 512], 0, true), Ok(512));
+    };
+    assert_eq!(outcomes(sectors, superseded, look), BTreeSet::from([2]), "the older one cannot come back");
 }
 
 #[test]
@@ -367,4 +373,45 @@ fn a_directory_moved_out_of_the_way_goes_first() {
     assert_eq!(disk.names(), ["inner"]);
     let inner = disk.ino("inner").unwrap();
     assert!(disk.volume.lookup(inner, OsStr::new("outer")).is_ok());
+}
+
+#[test]
+fn a_durable_name_takes_the_older_changes_of_it_along() {
+    let mut disk = disk();
+    let old = disk.named("a");
+    let dirs = ["d", "e"].map(|name| disk.new_in(ROOT, name, FileType::Directory));
+    disk.volume.sync_dir(ROOT).unwrap();
+    disk.volume.rename((ROOT, OsStr::new("a")), (dirs[0], OsStr::new("b")), false).unwrap();
+    disk.volume.rename((dirs[0], OsStr::new("b")), (dirs[1], OsStr::new("c")), false).unwrap();
+    let new = disk.new_in(dirs[0], "b", FileType::RegularFile);
+    for (ino, byte) in [(old, b"o"), (new, b"n")] {
+        disk.write(ino, 0, byte);
+        disk.volume.sync(ino).unwrap();
+    }
+    // The new file's name cannot be stored before the old file has gone through it.
+    disk.volume.sync_dir(dirs[0]).unwrap();
+    disk.volume.sync_dir(ROOT).unwrap();
+    disk.cut(Survivors::None);
+    assert_eq!(disk.names(), ["d", "e"]);
+    let mut held = |dir: &str, name: &str| {
+        let dir = disk.ino(dir).unwrap();
+        let ino = disk.volume.lookup(dir, OsStr::new(name)).unwrap().ino;
+        disk.contents(ino)
+    };
+    assert_eq!((held("d", "b"), held("e", "c")), (b"n".to_vec(), b"o".to_vec()));
+}
+
+#[test]
+fn a_block_that_survives_takes_only_what_was_written_of_it() {
+    let prepare = |disk: &mut Disk| {
+        let ino = disk.named("x");
+        disk.write(ino, 0, &[1; 4096]);
+        disk.volume.sync(ino).unwrap();
+        disk.write(ino, 512, &[2; 512]);
+    };
+    let look = |disk: &mut Disk| {
+        let left = disk.after("x").unwrap();
+        (left[511], left[512], left[1024])
+    };
+    assert_eq!(outcomes(|_| Survivors::All, prepare, look), BTreeSet::from([(1, 2, 1)]));
 }
