@@ -8,7 +8,8 @@
 //! | 16 | 16 | store id | |
 //! | 32 | 8 | generation | rises by one with each manifest; 1 to [`NUMBER_MAX`](super::NUMBER_MAX) |
 //! | 40 | 8 | body length | bytes that follow the first 64, without padding; at most [`BODY_BYTES_MAX`] |
-//! | 48 | 16 | reserved | 0 |
+//! | 48 | 8 | newest segment | known to exist when this was written: the log does not end before it; smaller than the first live one: the log behind the tables was empty, and the next segment begins it; 0: not said; at most [`NUMBER_MAX`](super::NUMBER_MAX) |
+//! | 56 | 8 | reserved | 0 |
 //! | 64 | 8 | checkpoint LSN | every entry up to it is in a table (or expired), no later one is; at most [`NUMBER_MAX`](super::NUMBER_MAX) |
 //! | 72 | 8 | first live segment | segments with smaller numbers are released; 1 to [`NUMBER_MAX`](super::NUMBER_MAX) |
 //! | 80 | 8 | retention floor | smallest LSN that was not deleted; 1 at birth; 1 to [`NUMBER_MAX`](super::NUMBER_MAX) |
@@ -107,6 +108,8 @@ pub(crate) struct Manifest {
     pub(crate) generation: u64,
     pub(crate) checkpoint_lsn: Lsn,
     pub(crate) first_segment: u64,
+    /// See the layout table.
+    pub(crate) newest_segment: u64,
     pub(crate) floor_lsn: Lsn,
     pub(crate) next_table_id: u64,
     pub(crate) tables: Vec<TableMeta>,
@@ -123,6 +126,7 @@ impl Manifest {
             generation: 1,
             checkpoint_lsn: Lsn::ZERO,
             first_segment: 1,
+            newest_segment: 0,
             floor_lsn: Lsn(1),
             next_table_id: 1,
             tables: Vec::new(),
@@ -143,6 +147,7 @@ impl Manifest {
         check_number(self.generation, 1, "generation")?;
         check_number(self.checkpoint_lsn.0, 0, "checkpoint LSN")?;
         check_number(self.first_segment, 1, "first live segment")?;
+        check_number(self.newest_segment, 0, "newest segment")?;
         check_number(self.floor_lsn.0, 1, "retention floor")?;
         check_number(self.next_table_id, 1, "next table id")?;
         self.tables.iter().try_for_each(TableMeta::check)?;
@@ -176,7 +181,7 @@ impl Manifest {
             .bytes(&self.store.0)
             .u64(self.generation)
             .u64(self.body_bytes() as u64)
-            .u64(0)
+            .u64(self.newest_segment)
             .u64(0)
             .u64(self.checkpoint_lsn.0)
             .u64(self.first_segment)
@@ -205,7 +210,8 @@ impl Manifest {
         let store = StoreId(get.array()?);
         let generation = get.u64()?;
         let body_bytes = get.u64()?;
-        let reserved = get.array::<16>()?;
+        let newest_segment = get.u64()?;
+        let reserved = get.array::<8>()?;
         if body_bytes > BODY_BYTES_MAX as u64 || body_bytes < FIXED_BODY_BYTES as u64 {
             return Err(FormatError::Field("body length"));
         }
@@ -216,7 +222,7 @@ impl Manifest {
         if version != VERSION {
             return Err(FormatError::Version(version));
         }
-        if reserved != [0; 16] {
+        if reserved != [0; 8] {
             return Err(FormatError::Field("reserved"));
         }
         if (bytes.len() as u64) < block_ceil(used.len() as u64) {
@@ -225,17 +231,18 @@ impl Manifest {
         if bytes[used.len()..].iter().any(|&byte| byte != 0) {
             return Err(FormatError::Field("padding"));
         }
-        Manifest::decode_body(store, generation, &mut Get(&used[HEAD_BYTES..]))
+        let head = Manifest { generation, newest_segment, ..Manifest::birth(store) };
+        head.decode_body(&mut Get(&used[HEAD_BYTES..]))
     }
 
-    fn decode_body(store: StoreId, generation: u64, get: &mut Get<'_>) -> Result<Manifest, FormatError> {
+    /// Reads what follows the head, `self`.
+    fn decode_body(self, get: &mut Get<'_>) -> Result<Manifest, FormatError> {
         let mut manifest = Manifest {
-            generation,
             checkpoint_lsn: Lsn(get.u64()?),
             first_segment: get.u64()?,
             floor_lsn: Lsn(get.u64()?),
             next_table_id: get.u64()?,
-            ..Manifest::birth(store)
+            ..self
         };
         let (tables, counts) = (get.u32()?, Counts::decode(get)?);
         for _ in 0..tables {

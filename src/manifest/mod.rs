@@ -30,7 +30,7 @@ use crate::reactor::ops::Ops;
 const PREFIX: &str = "MANIFEST-";
 const TEMPORARY: &str = ".tmp";
 
-fn path(generation: u64) -> String {
+pub(crate) fn path(generation: u64) -> String {
     format!("{PREFIX}{generation:010}")
 }
 
@@ -92,7 +92,8 @@ pub(crate) fn is_newer(vfs: &dyn Vfs, generation: u64) -> bool {
     bytes.is_ok_and(|bytes| bytes.is_some_and(|bytes| matches!(Manifest::decode(&bytes), Err(FormatError::Version(_)))))
 }
 
-fn read_bytes(vfs: &dyn Vfs, path: &str, from_device: bool) -> Result<Option<Vec<u8>>> {
+/// The bytes of a manifest's file, up to the longest that a decoder believes; `None` where it is gone.
+pub(crate) fn read_bytes(vfs: &dyn Vfs, path: &str, from_device: bool) -> Result<Option<Vec<u8>>> {
     let file = match vfs.open(path) {
         Ok(file) => {
             if from_device {

@@ -10,15 +10,16 @@
 //!   without the entries before it, it lies behind a hole and is dead, so it cannot promise anything for them.
 //! - **Idle watermark**: [data sync] → an empty group that carries the durable LSN, durable itself. The watermark is
 //!   true when it is submitted.
-//! - **Close**: [data sync] → the marker. In two steps, because a marker that survived without the entries before it
+//! - **Close**: [the manifest learns of the newest segment] → [data sync] → the marker. In two steps, because a marker that survived without the entries before it
 //!   would prove them durable, and be taken for corruption.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{FlushMode, Lsn};
 use crate::io::{AlignedBuf, Durability};
 use crate::reactor::ops::Ops;
@@ -164,7 +165,18 @@ impl Core {
         }
         let at_risk = self.wal.books.at_risk_entries > 0;
         let step = self.empty_group(self.shared.mode(), self.wal.books.released_lsn, true, Durability::Own, at_risk);
-        self.start_exclusive(Kind::Closed, asked_by, step);
+        let newest = self.wal.active.as_ref().map_or(0, |active| active.segment);
+        let manifest = Rc::clone(&self.manifest);
+        self.start_exclusive(Kind::Closed, asked_by, async move {
+            if manifest.current().newest_segment < newest {
+                match manifest.edit(|manifest| manifest.newest_segment = newest).await {
+                    // A full disk keeps nobody from closing; what is not told only cannot be missed.
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+                    edited => edited?,
+                }
+            }
+            step.await
+        });
     }
 
     fn empty_group_fits(&self) -> bool {
@@ -316,7 +328,8 @@ impl Core {
 
     /// The spare with the lowest name, and the number of the segment it becomes: the one in its name where that rises.
     fn take_spare(&mut self) -> (u64, Option<Reusable>) {
-        let newest = self.wal.live.last().map_or(0, |live| live.segment);
+        let released = self.manifest.current().first_segment - 1;
+        let newest = self.wal.live.last().map_or(released, |live| live.segment);
         let Some(spare) = self.wal.spares.pop_front() else { return (self.wal.next_number(), None) };
         let name = spare.path.rsplit('/').next().unwrap_or_default();
         let number = name_number(name, ".wal").filter(|&number| number > newest);

@@ -285,7 +285,7 @@ impl Flush {
 }
 
 /// Yields a table's bytes; runs on the helper.
-type Source = Box<dyn FnMut() -> Result<Step> + Send>;
+pub(crate) type Source = Box<dyn FnMut() -> Result<Step> + Send>;
 
 async fn flush(
     ops: &Rc<Ops>,
@@ -301,6 +301,7 @@ async fn flush(
         .edit(|manifest| {
             manifest.checkpoint_lsn = meta.last_lsn;
             manifest.first_segment = first_segment;
+            manifest.newest_segment = manifest.newest_segment.max(first_segment);
             manifest.next_table_id = manifest.next_table_id.max(id + 1);
             manifest.gaps.clone_from(&facts.gaps);
             manifest.checkpoints.clone_from(&facts.checkpoints);
@@ -360,7 +361,7 @@ async fn merge(
 
 /// Writes what `source` yields as table `id`, durably, and verifies it by reading it back. `paced` gives way to appends
 /// and pauses while its log is in emergency mode.
-async fn write_table(
+pub(crate) async fn write_table(
     ops: &Rc<Ops>,
     vfs: &Arc<dyn Vfs>,
     store: StoreId,

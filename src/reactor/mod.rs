@@ -29,7 +29,7 @@ pub(crate) mod clock;
 pub(crate) mod commit;
 mod exclusive;
 mod groups;
-mod maintain;
+pub(crate) mod maintain;
 pub(crate) mod open;
 pub(crate) mod ops;
 pub(crate) mod segments;

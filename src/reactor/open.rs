@@ -177,7 +177,7 @@ fn is_superseded(vfs: &dyn Vfs, path: &str, manifest: &Manifest) -> bool {
 }
 
 /// Above every number in use, named by the manifest or not, by a file or something else: a rename must never replace it.
-fn next_table_id(vfs: &dyn Vfs, manifest: &Manifest) -> Result<u64> {
+pub(crate) fn next_table_id(vfs: &dyn Vfs, manifest: &Manifest) -> Result<u64> {
     let entries = match vfs.list(sstable::DIR) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
         entries => entries.map_err(|cause| Error::io("list", sstable::DIR, cause))?,
@@ -234,7 +234,8 @@ impl Opening<'_> {
 
     /// The new epoch's first segment: the groups that nothing proves durable, a sync, and only then its header.
     fn write_anew(&mut self, recovered: &Recovered, next: &NextBirth, epoch: u64) -> Result<Active> {
-        let newest = self.files.live.last_key_value().map_or(0, |(&number, _)| number);
+        let released = self.manifest.first_segment - 1;
+        let newest = self.files.live.last_key_value().map_or(released, |(&number, _)| number);
         let (segment, file) = match next.takes_over.clone() {
             Some((segment, file)) => (segment, Some(file)),
             None => self.take_file(newest),

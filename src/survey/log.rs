@@ -6,8 +6,10 @@
 //! - **A hole is crossed only if something proves that it was durable**: an end of the log recorded behind it, a later
 //!   group of the same epoch with a durable LSN at or above it, a segment of the same epoch behind it, or a header in front
 //!   of it. A hole without proof is a torn tail, and what lies behind that is dead, as in recovery.
-//! - What lies behind a recorded end is never looked at. Where the segment that recorded the end is missing, and the log
-//!   goes on in another epoch, only what its own epoch proves durable is taken: the rest may have been superseded.
+//! - What lies behind a recorded end is never looked at. Where the header that recorded the end is lost, and the log goes on
+//!   in another epoch, only what its own epoch proves durable is taken: had the next epoch begun there, recovery would have
+//!   written the rest anew, and else it may have been superseded. That numbers join proves nothing: those of dead groups
+//!   and those of a missing segment are the same.
 //! - Inside a damaged range single entries are taken if header and data CRC hold, which bind them to the run's salt and to
 //!   their place, and if their LSNs lie between the neighbours'. Records of a damaged group count if all of its entries
 //!   were saved: a source that is asked again is better than an entry that is lost.
@@ -27,6 +29,7 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{BLOCK_BYTES, ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, Lsn, SEGMENT_BYTES_MAX};
 use crate::survey::pieces::{self, End, FileKey, Piece};
 use crate::survey::{Kind, Wound};
+use crate::wal::chain::last_known;
 use crate::wal::files::WalFiles;
 use crate::wal::reader::{Group, Place, Window, read_group, read_header, search_headers};
 use crate::wal::replay::{Replay, Tail, replay};
@@ -204,6 +207,13 @@ impl<'a> Walk<'a> {
             self.piece(piece)?;
         }
         self.consume_gap();
+        let newest = pieces.last().map_or(0, |piece| piece.number);
+        if let Some(number) = last_known(self.manifest).filter(|&known| newest < known) {
+            let what = "the segment is missing; the manifest knows of it".to_owned();
+            self.wound(Kind::SegmentMissing, &crate::wal::path(number), (0, None), (self.due, self.due.prev()), what);
+            self.out.segment_max = number;
+            self.out.lost_bytes = Some(SEGMENT_BYTES_MAX);
+        }
         if self.out.wounds.is_empty() {
             // Replay saw what this walk did not: the end of the log cannot be told.
             self.out.wounds.push(Wound::of(Kind::Log, damage));
@@ -431,7 +441,8 @@ impl<'a> Walk<'a> {
         let what = self.why(piece, run)?;
         let missing = (self.hole_lsn(), bound.prev());
         self.wound(Kind::Group, path, (run.at, Some(to)), missing, what);
-        let saved = self.save(piece, run, to, bound)?;
+        let salts = self.salts(piece, run, next.as_ref(), recorded, here_ends.is_some())?;
+        let saved = self.save(piece, run, to, bound, &salts)?;
         self.out.wounds.last_mut().expect("pushed just now").saved = saved;
         if self.pending_gap.is_some_and(|gap| gap.last < bound) {
             self.due = self.pending_gap.map_or(self.due, |gap| gap.first);
@@ -485,22 +496,44 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// Salts of the runs that the hole may hold entries of: this one's, and those of later epochs that go on behind it in
+    /// the same segment.
+    fn salts(
+        &mut self,
+        piece: &Piece,
+        run: &Run,
+        next: Option<&GroupHeader>,
+        recorded: Option<LogEnd>,
+        is_last_run: bool,
+    ) -> Result<Vec<u64>> {
+        let mut salts = vec![run.salt];
+        if !is_last_run {
+            let place = self.place(piece, run.at);
+            let here = read_header(&mut self.window, &place)?.ok().filter(|here| here.epoch > run.epoch);
+            salts.extend(here.iter().chain(next).map(|header| header.salt));
+            salts.extend(recorded.map(|end| end.salt));
+            salts.sort_unstable();
+            salts.dedup();
+        }
+        Ok(salts)
+    }
+
     /// Saves single entries from the run's position to `to`; returns how many. Their LSNs lie below `bound`.
-    fn save(&mut self, piece: &Piece, run: &Run, to: u64, bound: Lsn) -> Result<u64> {
+    fn save(&mut self, piece: &Piece, run: &Run, to: u64, bound: Lsn, salts: &[u64]) -> Result<u64> {
         let mut window = std::mem::take(&mut self.window);
         let place = self.place(piece, run.at);
-        let header = read_header(&mut window, &place)?.ok().filter(|header| run.holds(header));
+        let header = read_header(&mut window, &place)?.ok().filter(|header| salts.contains(&header.salt));
         let mut saved: Vec<LoneEntry> = Vec::new();
         let mut at = run.at;
         while at + entry::OVERHEAD_BYTES as u64 <= to.min(place.file_bytes) {
             let lsn_min = saved.last().map_or(self.hole_lsn(), |last| last.lsn.next());
-            match lone_entry(&mut window, &place, piece.file, Seed { salt: run.salt, offset: at }, to)? {
-                Some(entry) if (lsn_min..bound).contains(&entry.lsn) => {
-                    at += entry.bytes as u64;
-                    saved.push(entry);
-                }
-                _ => at += 1,
+            let mut here = None;
+            for &salt in salts {
+                let found = lone_entry(&mut window, &place, piece.file, Seed { salt, offset: at }, to)?;
+                here = here.or(found.filter(|entry| (lsn_min..bound).contains(&entry.lsn)));
             }
+            at += here.map_or(1, |entry| entry.bytes as u64);
+            saved.extend(here);
         }
         if let Some(header) = header.filter(|header| is_whole(header, &saved)) {
             let records = lone_records(&mut window, &place, &header)?;
@@ -528,24 +561,23 @@ impl<'a> Walk<'a> {
                     self.out.lost_bytes = Some(prepared - run.at.min(file_bytes));
                 }
             }
-            End::Followed { epoch, first_lsn, is_missing } => {
-                let is_next = !is_missing && first_lsn <= self.due;
-                if is_next || epoch == run.epoch || run.marker.is_some() {
+            // Had the next epoch begun right here, it would have written what was not proven anew.
+            End::Followed { epoch, first_lsn, .. } => {
+                if epoch == run.epoch || run.marker.is_some() {
                     return;
                 }
                 let proven = self.out.durable_lsn;
-                let doubtful = |part: &&Part| part.lsns().0 > proven;
+                let doubtful = |part: &&Part| part.lsns().0 > proven && part.lsns().0 < first_lsn;
                 let Some(first) = self.out.parts.iter().find(doubtful).copied() else { return };
                 let offset = match first {
                     Part::Group(group) => group.offset,
                     Part::Entry(entry) => entry.seed.offset,
                 };
                 let lsns = (first.lsns().0, self.due.prev());
-                let what = "its last groups are good, but the segment that followed it is missing, and only that one \
-                            could tell whether they were superseded";
+                let what = "its last groups are good, but what followed them is lost, and only that could tell whether \
+                            they were superseded";
                 self.wound(Kind::Doubtful, path, (offset, Some(run.at)), lsns, what.to_owned());
                 self.drop_from(lsns.0);
-                self.due = lsns.0;
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::format::group::{self, GroupHeader};
 use crate::format::manifest::Manifest;
 use crate::format::record::LogEnd;
 use crate::format::segment::SegmentHeader;
-use crate::format::{BLOCK_BYTES, Lsn, StoreId};
+use crate::format::{BLOCK_BYTES, Lsn, NUMBER_MAX, StoreId};
 use crate::wal::files::WalFiles;
 use crate::wal::reader::{Place, Window};
 
@@ -65,8 +65,11 @@ pub(super) fn pieces(window: &mut Window, files: &WalFiles, manifest: &Manifest)
         known.insert(number, piece);
     }
     let mut pieces: Vec<Piece> = Vec::new();
-    let mut end = End::Newest;
     let mut next = known.pop_last();
+    let is_cut = next.as_ref().is_some_and(|(newest, _)| *newest < manifest.newest_segment);
+    // Nobody knows the epochs of what is missing, so it is none of those that are left.
+    let mut end =
+        if is_cut { End::Followed { epoch: 0, first_lsn: Lsn(NUMBER_MAX), is_missing: true } } else { End::Newest };
     while let Some((number, mut piece)) = next {
         piece.end = end;
         next = match piece.header.map(|header| header.prev_end) {

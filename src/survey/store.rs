@@ -21,6 +21,7 @@ use crate::format::{Gap, Lsn};
 use crate::io::Vfs;
 use crate::manifest;
 use crate::reactor::open::{Ground, merge_gaps, survey as look};
+use crate::wal::chain::is_older;
 use crate::wal::files::WalFiles;
 
 /// How often the survey begins anew because the store has changed.
@@ -162,7 +163,12 @@ fn load_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(Manifest, Option<W
     let found = manifest::find(vfs).map_err(|cause| Error::io("list", dir, cause))?;
     let damage = match found.generations.last() {
         Some(&newest) => match manifest::read(vfs, newest) {
-            Ok(manifest) => return Ok(manifest.map(|manifest| (manifest, None))),
+            Ok(None) => return Ok(None),
+            Ok(Some(manifest)) => match find_older(vfs, &manifest)? {
+                Some(_) if is_replaced(vfs, newest)? => return Ok(None),
+                Some(damage) => damage,
+                None => return Ok(Some((manifest, None))),
+            },
             Err(Error::Corrupt(damage)) if manifest::is_newer(vfs, newest) => return Err(Error::Corrupt(damage)),
             Err(Error::Corrupt(damage)) => Wound::of(Kind::Manifest, &damage),
             Err(cause) => return Err(cause),
@@ -185,6 +191,18 @@ fn load_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(Manifest, Option<W
         Err(cause) => return Err(cause),
     };
     Err(Error::NotAStore { dir: dir.to_path_buf(), found })
+}
+
+/// What is wrong with a manifest that is older than the segments.
+fn find_older(vfs: &dyn Vfs, manifest: &Manifest) -> Result<Option<Wound>> {
+    let files = match WalFiles::scan(vfs, manifest.store, manifest.first_segment) {
+        Err(cause) if is_not_found(&cause) => return Ok(None),
+        files => files?,
+    };
+    Ok(match is_older(&files, manifest) {
+        Some(Error::Corrupt(damage)) => Some(Wound::of(Kind::Manifest, &damage)),
+        _ => None,
+    })
 }
 
 /// Checks the tables that were not checked yet. `false`: one is gone, and so is the manifest that named it.

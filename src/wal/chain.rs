@@ -14,15 +14,42 @@ pub(super) struct Link {
     pub(super) end: Option<LogEnd>,
 }
 
+/// Whether the manifest is older than one that a segment was begun under: somebody has put an old one in place of the
+/// newest.
+pub(crate) fn is_older(files: &WalFiles, manifest: &Manifest) -> Option<Error> {
+    let newest = files.live.values().max_by_key(|segment| segment.header.manifest_generation)?;
+    let generation = newest.header.manifest_generation;
+    (generation > manifest.generation).then(|| {
+        let what = format!("it is an old one: {} was begun under generation {generation}", newest.path);
+        Error::corrupt(&crate::manifest::path(manifest.generation), 0, None, what)
+    })
+}
+
+/// The newest segment that the manifest knows of, if the log behind the checkpoint has one.
+pub(crate) fn last_known(manifest: &Manifest) -> Option<u64> {
+    match manifest.newest_segment {
+        // Not said; but there is no table without a segment behind it.
+        0 => (manifest.checkpoint_lsn > Lsn::ZERO).then_some(manifest.first_segment),
+        newest => (newest >= manifest.first_segment).then_some(newest),
+    }
+}
+
 /// The links that can be read, oldest first, and the damage that ends them where a segment is missing.
 pub(super) fn chain(files: &WalFiles, manifest: &Manifest) -> (Vec<Link>, Option<Error>) {
+    if let Some(damage) = is_older(files, manifest) {
+        return (Vec::new(), Some(damage));
+    }
+    let missing = |number: u64, lsn| {
+        let what = "the segment is missing; the manifest knows of it";
+        Error::corrupt(&super::path(number), 0, lsn, what)
+    };
     let Some((&newest, _)) = files.live.last_key_value() else {
-        let path = super::path(manifest.first_segment);
-        let missing = || Error::corrupt(&path, 0, Some(manifest.checkpoint_lsn.next()), "the segment is missing");
-        return (Vec::new(), (manifest.checkpoint_lsn > Lsn::ZERO).then(missing));
+        let due = Some(manifest.checkpoint_lsn.next());
+        return (Vec::new(), last_known(manifest).map(|number| missing(number, due)));
     };
     let mut chain = vec![Link { segment: newest, end: None }];
-    let mut damage = None;
+    // Whoever removes the newest segments leaves a chain without a hole.
+    let mut damage = (newest < manifest.newest_segment).then(|| missing(manifest.newest_segment, None));
     let mut segment = &files.live[&newest];
     while segment.header.prev_end.segment >= manifest.first_segment {
         let end = segment.header.prev_end;

@@ -4,6 +4,7 @@
 //! - **released**: an active header of this store with a smaller number, superseded by the manifest; or a spare that is
 //!   shorter than its header says.
 //! - **spare**: a spare header of this store; prepared and never used.
+//! - Files marked [`QUARANTINED`] are live or headless, as they were before; released, they are nobody's any more.
 //! - **headless**: no valid header of this store. Unfinished, foreign, or damaged: never touched, but searched for proof
 //!   that the log goes on in it (see [`super::replay`]).
 
@@ -15,6 +16,10 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::{FormatError, StoreId};
 use crate::io::{ReadAt, Vfs};
 use crate::wal::DIR;
+
+/// What the name of a damaged file ends in while `kifa recover --accept` is under way. The file is still read, and never
+/// used again.
+pub(crate) const QUARANTINED: &str = ".quarantine";
 
 /// A live segment, open.
 pub(crate) struct Segment {
@@ -47,14 +52,14 @@ pub(crate) struct WalFiles {
     pub(crate) headless: Vec<Headless>,
     /// Left under a temporary name by a preparation that did not finish.
     pub(crate) temporary: Vec<String>,
-    /// Largest number in any name or header.
+    /// Largest number in any name or header, or released by the manifest.
     pub(crate) number_max: u64,
 }
 
 impl WalFiles {
     /// Reads the header of every segment file. An I/O error is an error, not a missing segment.
     pub(crate) fn scan(vfs: &dyn Vfs, store: StoreId, first_segment: u64) -> Result<WalFiles> {
-        let mut files = WalFiles::default();
+        let mut files = WalFiles { number_max: first_segment.saturating_sub(1), ..WalFiles::default() };
         let names = match vfs.list(DIR) {
             Ok(names) => names,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(files),
@@ -68,7 +73,8 @@ impl WalFiles {
                 continue;
             }
             let path = format!("{DIR}/{}", entry.name);
-            if let Some(number) = name_number(&entry.name, ".wal") {
+            let own = entry.name.strip_suffix(QUARANTINED).unwrap_or(&entry.name);
+            if let Some(number) = name_number(own, ".wal") {
                 files.number_max = files.number_max.max(number);
                 files.add(vfs, store, first_segment, path)?;
             } else if name_number(&entry.name, ".wal.tmp").is_some() {
@@ -109,6 +115,9 @@ impl WalFiles {
         };
         self.number_max = self.number_max.max(header.segment);
         // What was written behind the prepared length may not be durable: it is never counted on.
+        if path.ends_with(QUARANTINED) && (header.spare || header.segment < first_segment) {
+            return Ok(());
+        }
         let reusable = Reusable { path: path.clone(), bytes: header.segment_bytes };
         if header.spare && bytes >= header.segment_bytes {
             self.spares.push(reusable);

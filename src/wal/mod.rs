@@ -9,7 +9,7 @@
 //! | [`writer`] | binds a staged group to its place and knows what is durable |
 //! | [`recovery`] | what a new life of the log does with what replay found |
 
-mod chain;
+pub(crate) mod chain;
 pub(crate) mod files;
 pub(crate) mod reader;
 pub(crate) mod recovery;

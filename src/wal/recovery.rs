@@ -129,7 +129,7 @@ pub(crate) enum Plan {
 pub(crate) fn plan(recovered: &Recovered) -> (Plan, Lsn) {
     let replay = &recovered.replay;
     let Some(newest) = &replay.newest else {
-        let plan = Plan::NewSegment { prev_end: LogEnd::default(), gap: None, takes_over: None, at_once: false };
+        let plan = Plan::NewSegment { prev_end: replay.end, gap: None, takes_over: None, at_once: false };
         return (plan, replay.next_lsn);
     };
     if replay.tail == Tail::Clean && newest.has_groups && recovered.unproven.is_empty() {

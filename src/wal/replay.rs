@@ -117,7 +117,7 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, v
         out: Replay {
             next_lsn: manifest.checkpoint_lsn.next(),
             durable_lsn: manifest.checkpoint_lsn,
-            end: LogEnd::default(),
+            end: end_of_tables(manifest),
             tail: Tail::Clean,
             normal_at_end: false,
             flush_mode: FlushMode::Cautious,
@@ -140,6 +140,15 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, v
         walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
     }
     damage.map_or(Ok(walk.out), Err)
+}
+
+/// What the first segment behind the tables links to, where there is none yet.
+fn end_of_tables(manifest: &Manifest) -> LogEnd {
+    if manifest.checkpoint_lsn == Lsn::ZERO || manifest.first_segment == 1 {
+        return LogEnd::default();
+    }
+    let segment = manifest.first_segment - 1;
+    LogEnd { segment, salt: 0, offset: BLOCK_BYTES as u64, last_lsn: manifest.checkpoint_lsn }
 }
 
 /// The run being read.

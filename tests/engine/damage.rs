@@ -319,3 +319,29 @@ fn a_bad_group_in_the_middle_of_the_chain_is_corruption() {
     assert_eq!(assert_refused(&store, &file).lsn.map(|lsn| lsn.0), Some(id + 1));
     assert_readable(&store, &file, (0..150).filter(|&other| other != id));
 }
+
+/// Nothing in the segments that are left tells of one that is gone behind them; the manifest does.
+#[test]
+fn the_newest_segment_removed_by_hand_is_missed() {
+    let dir = temp();
+    let store = dir.path().join("one");
+    let log = open(&store, options());
+    append(&log, 0..10, 500);
+    log.close().unwrap();
+    let segment = files(&store, "wal", ".wal").into_iter().find(|path| is_active(path)).unwrap();
+    fs::remove_file(&segment).unwrap();
+    let file = name(&segment, &store);
+    assert_refused(&store, &file);
+    assert_readable(&store, &file, 0..0);
+
+    let (store, segments, firsts) = store_of_segments(dir.path());
+    let newest = segments.len() - 1;
+    fs::remove_file(&segments[newest]).unwrap();
+    let file = name(&segments[newest], &store);
+    assert_refused(&store, &file);
+    let (found, errors) = read_around_damage(&store);
+    assert!(errors.iter().any(|cause| damage(cause).file == file), "{errors:?}");
+    assert!(found.iter().copied().eq(0..found.len() as u64) && found.len() as u64 <= firsts[newest], "{found:?}");
+    // The last groups before it may have been superseded in it; that is told, too.
+    assert!(firsts[newest] - found.len() as u64 <= 2, "{} of {}", found.len(), firsts[newest]);
+}
