@@ -50,8 +50,8 @@
 //! # Where to read on
 //! Data flows down this list, and so do the arrows between modules: `engine` (the public life of a log), `reactor` (the one
 //! thread), `wal` (segments, and the decision where a log ends), `memtable`, `sstable`, `compaction`, `manifest`, `query`,
-//! `survey` (what of a damaged store can be read), `format` (every byte on disk), `io` (the seam to the disk), and beside
-//! them `bench` (measuring) and `sim` (the disk that loses power, for tests).
+//! `survey` (what of a damaged store can be read), `recover` (going on from one), `format` (every byte on disk), `io` (the
+//! seam to the disk), and beside them `bench` (measuring) and `sim` (the disk that loses power, for tests).
 
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -80,6 +80,8 @@ mod options;
 mod planted;
 mod query;
 mod reactor;
+#[cfg(feature = "cli")]
+mod recover;
 // The example drives only a part of what the tests use, and is all that needs anything of it to be public.
 #[cfg(any(test, feature = "sim"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports))]

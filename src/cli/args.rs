@@ -38,6 +38,7 @@ pub(crate) enum Subcommands {
     Export(ExportArgs),
     Stats(StatsArgs),
     Verify(super::verify::VerifyArgs),
+    Recover(super::recover::RecoverArgs),
 }
 
 /// Stores what its sources deliver, until they end or a signal comes

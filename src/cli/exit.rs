@@ -16,6 +16,7 @@ pub(crate) enum Exit {
     NotFound,
     NotStored,
     Damaged,
+    Incomplete,
     ReadFailed,
     CouldNotRun,
     Usage,
@@ -38,22 +39,24 @@ pub(crate) enum Command {
     Export,
     Stats,
     Verify,
+    Recover,
 }
 
-use Command::{Daemon, Export, Query, Stats, Verify};
+use Command::{Daemon, Export, Query, Recover, Stats, Verify};
 
 /// The table: outcome, code, who ends with it, meaning.
-const TABLE: [(Exit, u8, &[Command], &str); 16] = [
+const TABLE: [(Exit, u8, &[Command], &str); 17] = [
     (
         Exit::Done,
         0,
-        &[Daemon, Query, Export, Stats, Verify],
-        "done; for query: at least one entry matched; for verify: no damage",
+        &[Daemon, Query, Export, Stats, Verify, Recover],
+        "done; for query: at least one entry matched; for verify: no damage; for recover: nothing is missing",
     ),
     (Exit::NotFound, 1, &[Query], "nothing matched"),
     (Exit::NotStored, 1, &[Daemon], "input ended, but some of it was refused; the count is on stderr"),
     (Exit::Damaged, 1, &[Verify], "damage was found; it is listed on stdout"),
-    (Exit::CouldNotRun, 2, &[Verify], "it could not run: not a store, no permission, wrong command line"),
+    (Exit::Incomplete, 1, &[Recover], "done, and some entries are missing; their LSNs are listed on stdout"),
+    (Exit::CouldNotRun, 2, &[Verify, Recover], "it could not run: not a store, in use, no room, wrong command line"),
     (Exit::ReadFailed, 2, &[Query, Export, Stats], "an error of any kind, or part of the range cannot be read"),
     (Exit::Usage, 64, &[Daemon], "wrong command line"),
     (Exit::Corrupt, 65, &[Daemon], "the store is damaged; nothing was changed"),
@@ -119,6 +122,7 @@ impl Command {
             Export => "export",
             Stats => "stats",
             Verify => "verify",
+            Recover => "recover",
         }
     }
 }

@@ -16,6 +16,7 @@ mod export;
 mod logging;
 mod output;
 mod query;
+mod recover;
 mod scan;
 mod sources;
 mod stats;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Export(args) => export::run(args),
         Subcommands::Stats(args) => stats::run(args),
         Subcommands::Verify(args) => verify::run(args),
+        Subcommands::Recover(args) => recover::run(args),
     }
 }
 
@@ -64,7 +66,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         let _ = error.print();
         return Ok(Exit::Done);
     }
-    let readers = ["query", "export", "stats", "verify"];
+    let readers = ["query", "export", "stats", "verify", "recover"];
     let reads = args.get(1).is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

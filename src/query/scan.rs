@@ -230,8 +230,8 @@ impl<'r> Scan<'r> {
 
     fn open_table(&mut self, meta: &TableMeta) -> Result<()> {
         let path = sstable::path(meta.id);
-        let file = match self.reader.vfs.open(&path) {
-            Ok(file) => file,
+        let (path, file) = match sstable::open_file(&*self.reader.vfs, meta.id) {
+            Ok(opened) => opened,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 let what = format!(
                     "the manifest names it, and it is missing; LSNs {} to {} cannot be read",

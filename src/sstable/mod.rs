@@ -37,6 +37,8 @@ pub(crate) use reader::{BlockBuf, Table};
 
 use crate::error::Error;
 use crate::format::Lsn;
+use crate::io::{ReadAt, Vfs};
+use crate::wal::files::QUARANTINED;
 
 /// The directory of the tables, inside the store.
 pub(crate) const DIR: &str = "sst";
@@ -44,6 +46,18 @@ pub(crate) const DIR: &str = "sst";
 /// The path of a table's file.
 pub(crate) fn path(id: u64) -> String {
     format!("{DIR}/{id:010}.sst")
+}
+
+/// Opens a table's file, also where `kifa recover --accept` was cut off when it had marked it as damaged. Its path, too.
+pub(crate) fn open_file(vfs: &dyn Vfs, id: u64) -> io::Result<(String, Box<dyn ReadAt>)> {
+    let path = path(id);
+    match vfs.open(&path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            let marked = format!("{path}{QUARANTINED}");
+            vfs.open(&marked).map(|file| (marked, file)).map_err(|_| cause)
+        }
+        opened => opened.map(|file| (path, file)),
+    }
 }
 
 /// Why a table, or a part of it, cannot be read.

@@ -19,7 +19,7 @@ use crate::format::table::{self, TableFacts};
 use crate::format::{BLOCK_BYTES, Lsn, StoreId};
 use crate::io::{ReadAt, Vfs};
 use crate::sstable::{self, Table, TableError};
-use crate::wal::files::{WalFiles, name_number};
+use crate::wal::files::{QUARANTINED, WalFiles, name_number};
 use crate::{manifest, wal};
 
 /// A manifest as far as the files tell. `None`: nothing here belongs to a store.
@@ -58,7 +58,11 @@ fn numbered(vfs: &dyn Vfs, dir: &str, suffix: &str) -> Result<Vec<(u64, String)>
         entries => entries.map_err(|cause| Error::io("list", dir, cause))?,
     };
     let files = entries.into_iter().filter(|entry| entry.is_file);
-    Ok(files.filter_map(|entry| Some((name_number(&entry.name, suffix)?, format!("{dir}/{}", entry.name)))).collect())
+    let numbered = |name: String| {
+        let own = name.strip_suffix(QUARANTINED).unwrap_or(&name);
+        Some((name_number(own, suffix)?, format!("{dir}/{name}")))
+    };
+    Ok(files.filter_map(|entry| numbered(entry.name)).collect())
 }
 
 fn store_of(vfs: &dyn Vfs, tables: &[(u64, String)]) -> Result<Option<StoreId>> {

@@ -8,12 +8,14 @@ use crate::io::Vfs;
 use crate::manifest;
 use crate::sstable::{self, Table};
 use crate::wal;
-use crate::wal::files::{WalFiles, name_number};
+use crate::wal::files::{QUARANTINED, WalFiles, name_number};
 
 /// The directory for damaged files, inside the store.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// What else belongs in a store's directory.
 const KNOWN: [&str; 7] = ["LOCK", "kifa.toml", "kifa.sock", "lost+found", wal::DIR, sstable::DIR, QUARANTINE];
+
+const UNFINISHED: &str = "was set aside by a kifa recover --accept that was interrupted; run it again to finish it";
 
 /// One line about a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +49,10 @@ pub(crate) fn notes(vfs: &dyn Vfs, manifest: &Manifest, files: &WalFiles, writer
         if is_ours {
             continue;
         }
+        if entry.name.ends_with(QUARANTINED) {
+            note(path, UNFINISHED);
+            continue;
+        }
         if files.temporary.contains(&path) {
             if !writer_alive {
                 note(path, "was left unfinished; the next start of the daemon removes it");
@@ -63,7 +69,9 @@ pub(crate) fn notes(vfs: &dyn Vfs, manifest: &Manifest, files: &WalFiles, writer
         if id.is_some_and(|id| manifest.tables.iter().any(|table| table.id == id)) {
             continue;
         }
-        if name_number(&entry.name, ".sst.tmp").is_some() && entry.is_file {
+        if entry.name.ends_with(QUARANTINED) {
+            note(path, UNFINISHED);
+        } else if name_number(&entry.name, ".sst.tmp").is_some() && entry.is_file {
             if !writer_alive {
                 note(path, "was left unfinished; the next start of the daemon removes it");
             }

@@ -34,16 +34,15 @@ pub(crate) struct Depth<'p> {
 
 /// Reads and checks a table. An error is one that says nothing about the bytes.
 pub(crate) fn check(vfs: &dyn Vfs, store: StoreId, meta: &TableMeta, depth: &mut Depth<'_>) -> Result<Checked> {
-    let path = sstable::path(meta.id);
-    let io_error = |cause: io::Error| Error::io("open", &path, cause);
-    let file = match vfs.open(&path) {
-        Ok(file) => file,
+    let missing = sstable::path(meta.id);
+    let (path, file) = match sstable::open_file(vfs, meta.id) {
+        Ok(opened) => opened,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             let what = "the manifest names it, and it is missing".to_owned();
-            let wound = edge(Kind::TableMissing, &path, meta, (0, None), what);
+            let wound = edge(Kind::TableMissing, &missing, meta, (0, None), what);
             return Ok(Checked { wounds: vec![wound], is_missing: true, ..Checked::default() });
         }
-        Err(cause) => return Err(io_error(cause)),
+        Err(cause) => return Err(Error::io("open", &missing, cause)),
     };
     refuse_newer(&*file, &path)?;
     let (table, mut checked) = match Table::open(file, Some(meta), store) {
@@ -51,11 +50,9 @@ pub(crate) fn check(vfs: &dyn Vfs, store: StoreId, meta: &TableMeta, depth: &mut
         Err(TableError::Io(cause)) => return Err(Error::io("read", &path, cause)),
         Err(TableError::Damaged { offset, what, .. }) => {
             let mut wound = edge(Kind::TableEdge, &path, meta, (offset, None), what);
-            let left = Table::salvage(vfs.open(&path).map_err(io_error)?, meta.id, Some(meta), store);
-            match left {
+            match salvage(vfs, store, meta)? {
                 Ok(table) => (table, Checked { wounds: vec![wound], ..Checked::default() }),
-                Err(TableError::Io(cause)) => return Err(Error::io("read", &path, cause)),
-                Err(TableError::Damaged { what, .. }) => {
+                Err(what) => {
                     wound.what = format!("{}; {what}", wound.what);
                     return Ok(Checked { wounds: vec![wound], ..Checked::default() });
                 }
@@ -64,6 +61,28 @@ pub(crate) fn check(vfs: &dyn Vfs, store: StoreId, meta: &TableMeta, depth: &mut
     };
     check_blocks(&table, &path, depth, &mut checked)?;
     Ok(checked)
+}
+
+/// What is left of a table that cannot be opened, or why nothing is.
+fn salvage(vfs: &dyn Vfs, store: StoreId, meta: &TableMeta) -> Result<Result<Table, String>> {
+    let (path, file) =
+        sstable::open_file(vfs, meta.id).map_err(|cause| Error::io("open", sstable::path(meta.id), cause))?;
+    match Table::salvage(file, meta.id, Some(meta), store) {
+        Ok(table) => Ok(Ok(table)),
+        Err(TableError::Io(cause)) => Err(Error::io("read", &path, cause)),
+        Err(TableError::Damaged { what, .. }) => Ok(Err(what)),
+    }
+}
+
+/// Opens a table that has good blocks, with or without its index; its path, too.
+pub(crate) fn open_whole_or_not(vfs: &dyn Vfs, store: StoreId, meta: &TableMeta) -> Result<(String, Table)> {
+    let (path, file) =
+        sstable::open_file(vfs, meta.id).map_err(|cause| Error::io("open", sstable::path(meta.id), cause))?;
+    if let Ok(table) = Table::open(file, Some(meta), store) {
+        return Ok((path, table));
+    }
+    let table = salvage(vfs, store, meta)?.map_err(|what| Error::corrupt(&path, 0, Some(meta.first_lsn), what))?;
+    Ok((path, table))
 }
 
 fn edge(kind: Kind, path: &str, meta: &TableMeta, (offset, end): (u64, Option<u64>), what: String) -> Wound {

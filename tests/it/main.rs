@@ -19,6 +19,8 @@ mod permissions;
 mod program;
 #[cfg(feature = "cli")]
 mod query;
+#[cfg(feature = "cli")]
+mod recover;
 #[cfg(all(feature = "cli", unix))]
 mod systemd;
 #[cfg(feature = "cli")]
