@@ -71,6 +71,8 @@ impl Core {
         let activated = outcome?;
         let Exclusive { kind, asked_by, .. } = self.exclusive.take().expect("it was polled just now");
         self.wal.books.synced();
+        // Whoever asked may look at the durable LSN as soon as he is answered.
+        self.shared.publish(self.wal.books.released_lsn, self.wal.books.durable_lsn);
         match kind {
             Kind::Synced => self.counters.syncs += 1,
             Kind::Rotated => {
