@@ -58,7 +58,9 @@ impl Life {
         batch.push(&payload(number)).expect("it is short");
         batch.checkpoint(b"till", &number.to_le_bytes());
         let (seq, range) = self.core.shared().submit(&batch, false).expect("the log is open").expect("there is room");
-        self.until("an entry is confirmed", |core| core.shared().is_released(seq).expect("the log goes on"));
+        self.until("an entry is confirmed", |core| {
+            core.shared().is_confirmed(seq, crate::format::Lsn(u64::MAX)).expect("the log goes on")
+        });
         range.last.0
     }
 
