@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::exit::{self, Command};
 use super::output::Format;
 use super::sources::SourceArgs;
+use super::tail::TailArgs;
 use super::time;
 use crate::config::{FlagValue, keys};
 
@@ -24,6 +25,7 @@ pub(crate) struct Cli {
 const MAIN_EXAMPLES: &str = "Examples:
   printf '%s\\n' '{\"txn\":\"TXN-001\",\"amount\":5000}' | kifa daemon --stdin -d ./data
   kifa query -d ./data
+  kifa tail -d ./data -f
   kifa stats -d ./data
 
 The data directory is always named: by -d, or by the variable KIFA_DATA_DIR.
@@ -35,6 +37,7 @@ or a tracing filter). NO_COLOR is honoured.
 pub(crate) enum Subcommands {
     Daemon(DaemonArgs),
     Query(QueryArgs),
+    Tail(TailArgs),
     Export(ExportArgs),
     Stats(StatsArgs),
     Verify(super::verify::VerifyArgs),
@@ -177,7 +180,7 @@ pub(crate) struct Selection {
     pub(crate) sources: SourceArgs,
 }
 
-fn from_time(text: &str) -> Result<u64, String> {
+pub(super) fn from_time(text: &str) -> Result<u64, String> {
     time::parse_from(text, time::now_ns())
 }
 
@@ -196,6 +199,9 @@ pub(crate) struct QueryArgs {
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// Then go on with new entries as they become durable, until -n or --to-lsn is reached or a signal comes
+    #[arg(short, long, conflicts_with = "reverse")]
+    pub(crate) follow: bool,
     /// How entries are printed
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     pub(crate) format: Format,
@@ -206,6 +212,7 @@ const QUERY_EXAMPLES: &str = "Examples:
   kifa query -d ./data --since 1h30m                   the last hour and a half
   kifa query -d ./data --from 2026-01-29 --to 2026-01-29
   kifa query -d ./data --from-lsn 100 --to-lsn 199 -o json | jq -r .data
+  kifa query -d ./data -f --after-lsn 4711 -o json     what comes behind 4711, for ever
   kifa query -d ./data --source 'tcp:*' --source stdin --show-source
 
 Times are UTC, in the output and, unless an offset is given, in the options.

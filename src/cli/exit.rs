@@ -1,12 +1,13 @@
 //! All exit codes of the program, in one table; `--help` is rendered from it.
 //!
-//! The daemon is run by supervisors and speaks sysexits; the reading commands are run by scripts and speak grep: 0 found,
-//! 1 nothing matched, 2 any error, whatever its kind (also a mistyped option). Verify speaks cmp: 0 the same as it was
-//! written, 1 not, 2 trouble.
+//! The daemon and what writes or talks to it are run by supervisors and speak sysexits; the reading commands are run by
+//! scripts and speak grep: 0 found, 1 nothing matched, 2 any error, whatever its kind (also a mistyped option). Verify
+//! speaks cmp: 0 the same as it was written, 1 not, 2 trouble.
 
 use std::fmt::Write as _;
 use std::io;
 
+use crate::daemon::signals::Signal;
 use crate::error::Error;
 
 /// How the program ends.
@@ -17,13 +18,16 @@ pub(crate) enum Exit {
     NotStored,
     Damaged,
     Incomplete,
+    Refused,
     ReadFailed,
     CouldNotRun,
     Usage,
     Corrupt,
+    Unavailable,
     CannotCreate,
     Io,
     Locked,
+    Unknown,
     Permission,
     Config,
     Hangup,
@@ -40,45 +44,67 @@ pub(crate) enum Command {
     Stats,
     Verify,
     Recover,
+    Tail,
+    Append,
+    Ctl,
 }
 
-use Command::{Daemon, Export, Query, Recover, Stats, Verify};
+use Command::{Append, Ctl, Daemon, Export, Query, Recover, Stats, Tail, Verify};
 
 /// The table: outcome, code, who ends with it, meaning.
-const TABLE: [(Exit, u8, &[Command], &str); 17] = [
+const TABLE: [(Exit, u8, &[Command], &str); 20] = [
     (
         Exit::Done,
         0,
-        &[Daemon, Query, Export, Stats, Verify, Recover],
-        "done; for query: at least one entry matched; for verify: no damage; for recover: nothing is missing",
+        &[Daemon, Query, Export, Stats, Verify, Recover, Tail, Append, Ctl],
+        "done; for query: at least one entry matched; for append: everything is durable; for verify: no damage; for \
+         recover: nothing is missing",
     ),
-    (Exit::NotFound, 1, &[Query], "nothing matched"),
-    (Exit::NotStored, 1, &[Daemon], "input ended, but some of it was refused; the count is on stderr"),
+    (Exit::NotFound, 1, &[Query, Tail], "nothing matched"),
+    (Exit::NotStored, 1, &[Daemon, Append], "input ended, but some of it was refused; the count is on stderr"),
+    (Exit::Refused, 1, &[Ctl], "the daemon refused; its reason is on stderr"),
     (Exit::Damaged, 1, &[Verify], "damage was found; it is listed on stdout"),
     (Exit::Incomplete, 1, &[Recover], "done, and some entries are missing; their LSNs are listed on stdout"),
     (Exit::CouldNotRun, 2, &[Verify, Recover], "it could not run: not a store, in use, no room, wrong command line"),
-    (Exit::ReadFailed, 2, &[Query, Export, Stats], "an error of any kind, or part of the range cannot be read"),
-    (Exit::Usage, 64, &[Daemon], "wrong command line"),
-    (Exit::Corrupt, 65, &[Daemon], "the store is damaged; nothing was changed"),
-    (Exit::CannotCreate, 73, &[Daemon], "the store cannot be created there"),
-    (Exit::Io, 74, &[Daemon], "reading or writing failed; the next start recovers"),
-    (Exit::Locked, 75, &[Daemon], "another process writes to the store"),
-    (Exit::Permission, 77, &[Daemon], "permission denied"),
-    (Exit::Config, 78, &[Daemon], "wrong setting in the configuration file or the environment"),
-    (Exit::Hangup, 129, &[Export], "hung up (SIGHUP); nothing is left behind"),
+    (Exit::ReadFailed, 2, &[Query, Export, Stats, Tail], "an error of any kind, or part of the range cannot be read"),
+    (Exit::Usage, 64, &[Daemon, Append, Ctl], "wrong command line"),
+    (Exit::Corrupt, 65, &[Daemon, Append], "the store is damaged; nothing was changed"),
+    (
+        Exit::Unavailable,
+        69,
+        &[Append, Ctl],
+        "no daemon is running there, or it gives no answer; nothing was sent to it",
+    ),
+    (Exit::CannotCreate, 73, &[Daemon, Append], "the store cannot be created there"),
+    (Exit::Io, 74, &[Daemon, Append, Ctl], "reading or writing failed; the next start recovers"),
+    (Exit::Locked, 75, &[Daemon, Append], "another process writes to the store"),
+    (Exit::Unknown, 76, &[Append, Ctl], "the connection broke before the answer: whether it was done is not known"),
+    (Exit::Permission, 77, &[Daemon, Append, Ctl], "permission denied"),
+    (Exit::Config, 78, &[Daemon, Append, Ctl], "wrong setting in the configuration file or the environment"),
+    (Exit::Hangup, 129, &[Query, Export, Tail], "hung up (SIGHUP); an export leaves nothing behind"),
     (
         Exit::Interrupted,
         130,
-        &[Daemon, Export],
+        &[Daemon, Query, Export, Tail],
         "SIGINT; what a daemon accepted is durable (a second one stops it at once)",
     ),
-    (Exit::Terminated, 143, &[Daemon, Export], "SIGTERM; what a daemon accepted is durable"),
+    (Exit::Terminated, 143, &[Daemon, Query, Export, Tail], "SIGTERM; what a daemon accepted is durable"),
 ];
 
 impl Exit {
     /// The code for the shell.
     pub(crate) fn code(self) -> u8 {
         TABLE.iter().find(|row| row.0 == self).expect("every outcome has its row in the table").1
+    }
+
+    /// How a command ends that this signal has stopped.
+    pub(crate) fn of_signal(signal: Signal) -> Exit {
+        match signal {
+            Signal::Hangup => Exit::Hangup,
+            Signal::Interrupt => Exit::Interrupted,
+            // The last two are the daemon's, and end nothing.
+            Signal::Terminate | Signal::User1 | Signal::User2 => Exit::Terminated,
+        }
     }
 
     /// How the daemon ends after an error of the engine.
@@ -123,6 +149,9 @@ impl Command {
             Stats => "stats",
             Verify => "verify",
             Recover => "recover",
+            Tail => "tail",
+            Append => "append",
+            Ctl => "ctl",
         }
     }
 }
@@ -180,7 +209,7 @@ mod tests {
     #[test]
     fn help_shows_a_command_only_its_own_codes() {
         assert!(help(Some(Query)).contains("nothing matched"));
-        assert!(!help(Some(Query)).contains("SIGTERM"));
-        assert!(help(None).contains("[daemon, export]"));
+        assert!(!help(Some(Stats)).contains("SIGTERM"));
+        assert!(help(None).contains("[query, export, tail]"));
     }
 }

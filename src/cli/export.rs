@@ -21,7 +21,7 @@ use super::query::output_failed;
 use super::scan::{self, Found, Stopped};
 use super::{complain, logging, variable};
 use crate::config::data_dir;
-use crate::daemon::signals::{Signal, Signals};
+use crate::daemon::signals::Signals;
 use crate::query::{EntryRef, Reader, Scan, ScanRange};
 
 /// Entries between two looks at signals and progress.
@@ -85,7 +85,7 @@ fn to_file(
         },
     );
     if let Some(signal) = signals.received() {
-        return Ok(stopped_by(signal));
+        return Ok(Exit::of_signal(signal));
     }
     let found = match driven.and_then(|found| printer.finish().map(|_| found).map_err(Stopped::Output)) {
         Ok(found) => found,
@@ -95,7 +95,7 @@ fn to_file(
     temporary.file.sync_all().map_err(failed)?;
     // The last look: behind the rename the export is done, whatever comes.
     if let Some(signal) = signals.received() {
-        return Ok(stopped_by(signal));
+        return Ok(Exit::of_signal(signal));
     }
     temporary.publish(target).map_err(failed)?;
     if found.damaged > 0 {
@@ -106,15 +106,6 @@ fn to_file(
 
 fn exit(found: Found) -> Exit {
     if found.damaged > 0 { Exit::ReadFailed } else { Exit::Done }
-}
-
-fn stopped_by(signal: Signal) -> Exit {
-    match signal {
-        Signal::Hangup => Exit::Hangup,
-        Signal::Interrupt => Exit::Interrupted,
-        // The last two are not caught here.
-        Signal::Terminate | Signal::User1 | Signal::User2 => Exit::Terminated,
-    }
 }
 
 /// A bar on a terminal, nothing elsewhere. Its length is the LSNs in the range, an upper bound of the entries.

@@ -13,6 +13,7 @@ mod daemon;
 mod damage;
 mod exit;
 mod export;
+mod follow;
 mod logging;
 mod output;
 mod query;
@@ -20,6 +21,7 @@ mod recover;
 mod scan;
 mod sources;
 mod stats;
+mod tail;
 mod time;
 mod verify;
 
@@ -52,6 +54,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Subcommands::Daemon(args) => daemon::run(args),
         Subcommands::Query(args) => query::run(args),
+        Subcommands::Tail(args) => tail::run(args),
         Subcommands::Export(args) => export::run(args),
         Subcommands::Stats(args) => stats::run(args),
         Subcommands::Verify(args) => verify::run(args),
@@ -66,7 +69,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         let _ = error.print();
         return Ok(Exit::Done);
     }
-    let readers = ["query", "export", "stats", "verify", "recover"];
+    let readers = ["query", "export", "stats", "verify", "recover", "tail"];
     let reads = args.get(1).is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

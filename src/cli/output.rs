@@ -113,10 +113,15 @@ impl<W: Write> Printer<W> {
         Ok(())
     }
 
+    /// Writes what has been collected: nothing more comes for now.
+    pub(crate) fn write_out(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.target.flush()
+    }
+
     /// Writes what is left and hands the target back.
     pub(crate) fn finish(mut self) -> io::Result<W> {
-        self.flush()?;
-        self.target.flush()?;
+        self.write_out()?;
         Ok(self.target)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::args::QueryArgs;
+use super::args::{QueryArgs, Selection};
 use super::exit::{Exit, Failure};
+use super::follow::{self, Plan};
 use super::output::Printer;
-use super::scan::{self, Stopped};
+use super::scan::{self, Stopped, Told};
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::query::Reader;
@@ -14,7 +15,13 @@ pub(crate) fn run(args: QueryArgs) -> Result<Exit, Failure> {
     logging::start("warn").map_err(Failure::read)?;
     let dir = data_dir(args.data_dir, variable).map_err(|error| Failure::read(error.message))?;
     let range = scan::range(&args.selection)?;
-    let reader = Reader::open(dir).map_err(Failure::read)?;
+    let signals = if args.follow { Some(follow::signals()?) } else { None };
+    let reader = Reader::open(&dir).map_err(Failure::read)?;
+    if let Some(signals) = signals {
+        let Selection { limit, sources, .. } = &args.selection;
+        let plan = Plan { reader: &reader, dir: &dir, range, limit: *limit, sources, format: args.format };
+        return follow::run(plan, &signals, Told::default(), 0);
+    }
     let mut scan = reader.scan(range).map_err(Failure::read)?;
     let mut printer = Printer::new(args.format, args.selection.sources.show_source, io::stdout().lock());
     let driven = scan::drive(&mut scan, &mut args.selection.sources.filter(), args.selection.limit, |entry, name| {

@@ -1,5 +1,6 @@
 //! What reading commands share: the range, the scan that goes on behind damage, and the notes about its result.
 
+use std::collections::VecDeque;
 use std::io;
 
 use super::args::Selection;
@@ -59,10 +60,21 @@ pub(crate) fn drive(
     scan: &mut Scan,
     filter: &mut SourceFilter,
     limit: Option<u64>,
+    each: impl FnMut(&EntryRef<'_>, Option<&str>) -> io::Result<()>,
+) -> Result<Found, Stopped> {
+    drive_telling(scan, filter, limit, each, &mut Told::default())
+}
+
+/// As [`drive`], behind something that may have told a part of it already.
+pub(crate) fn drive_telling(
+    scan: &mut Scan,
+    filter: &mut SourceFilter,
+    limit: Option<u64>,
     mut each: impl FnMut(&EntryRef<'_>, Option<&str>) -> io::Result<()>,
+    told: &mut Told,
 ) -> Result<Found, Stopped> {
     if let Some(note) = filter.unmatched(scan.source_names()) {
-        complain(format_args!("note: {note}"));
+        told.tell(format_args!("note: {note}"));
     }
     let mut found = Found::default();
     while limit.is_none_or(|limit| found.entries < limit) {
@@ -77,7 +89,7 @@ pub(crate) fn drive(
             Err(error @ (Error::Corrupt(_) | Error::Io { .. })) => {
                 found.damaged += 1;
                 if found.damaged <= NAMED_MAX {
-                    complain(error);
+                    told.tell(error);
                 }
             }
             Err(error) => return Err(Stopped::Store(error)),
@@ -86,8 +98,32 @@ pub(crate) fn drive(
     if found.damaged > NAMED_MAX {
         complain(format_args!("{} more places cannot be read", found.damaged - NAMED_MAX));
     }
-    notes(&scan.notices(), complain);
+    notes(&scan.notices(), |note| told.tell(note));
     Ok(found)
+}
+
+/// Sentences for stderr, each said once.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    said: VecDeque<String>,
+}
+
+impl Told {
+    /// Most sentences that are remembered: a log that is followed for years has many notes, and none comes back late.
+    const SAID_MAX: usize = 256;
+
+    /// Says it, unless it was said.
+    pub(crate) fn tell(&mut self, sentence: impl ToString) {
+        let sentence = sentence.to_string();
+        if self.said.contains(&sentence) {
+            return;
+        }
+        complain(&sentence);
+        if self.said.len() == Told::SAID_MAX {
+            self.said.pop_front();
+        }
+        self.said.push_back(sentence);
+    }
 }
 
 /// One line for each notice; beyond [`NAMED_MAX`] of a kind one line for all the others of it.
@@ -109,7 +145,7 @@ fn notes(notices: &[Notice], mut line: impl FnMut(String)) {
     }
 }
 
-fn note(notice: &Notice) -> String {
+pub(crate) fn note(notice: &Notice) -> String {
     match notice {
         Notice::Unconfirmed(lsn) => {
             format!("entries from LSN {lsn} on are not proven durable; the next start of the daemon decides about them")

@@ -5,7 +5,9 @@
 //! for ([`vouch`]): the last group or two of a busy log, and of a quiet one for up to a second, may be durable and not yet
 //! proven by anything on disk. A writer without a socket (an embedding program) is not asked.
 //!
-//! Not here: output formats (`cli`), following a log.
+//! `follow` goes on where a look ended, for the command line.
+//!
+//! Not here: output formats, waiting (`cli`).
 //!
 //! Proof: `tests`, `engine`'s tests (a reader beside a writer), and `tests/it`.
 
@@ -13,10 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::format::entry::Entry;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
 use crate::io::Vfs;
 use crate::io::fs::RealVfs;
 
+#[cfg(feature = "cli")]
+mod follow;
 mod scan;
 mod stats;
 #[cfg(test)]
@@ -24,6 +29,8 @@ mod tests;
 mod view;
 mod vouch;
 
+#[cfg(feature = "cli")]
+pub(crate) use follow::Follow;
 pub use scan::Scan;
 use view::View;
 use vouch::Writer;
@@ -121,6 +128,13 @@ pub struct EntryRef<'a> {
     pub source: u16,
     /// The producer's bytes.
     pub payload: &'a [u8],
+}
+
+impl<'a> From<Entry<'a>> for EntryRef<'a> {
+    fn from(entry: Entry<'a>) -> EntryRef<'a> {
+        let Entry { lsn, timestamp_ns, source, payload } = entry;
+        EntryRef { lsn, timestamp_ns, source, payload }
+    }
 }
 
 /// Something about a scan's result that its user should know.

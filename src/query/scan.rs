@@ -17,13 +17,13 @@ use crate::survey;
 use crate::survey::log::{GroupRef, LoneEntry};
 use crate::survey::pieces::place;
 use crate::survey::tolerant::{Tolerant, Unreadable};
-use crate::wal::reader::{Window, read_group};
+use crate::wal::reader::{Group, Window, read_group};
 
 /// A running scan. Memory is bounded by one block or group and one table's index, whatever the range.
 pub struct Scan<'r> {
     reader: &'r Reader,
     range: ScanRange,
-    view: View,
+    pub(super) view: View,
     parts: VecDeque<Part>,
     /// The table being read and its blocks that are still to come.
     table: Option<(Table, String, VecDeque<usize>)>,
@@ -52,13 +52,29 @@ enum Loaded {
 
 /// A group's entries, for access from both ends.
 #[derive(Default)]
-struct GroupBuf {
+pub(super) struct GroupBuf {
     bytes: Vec<u8>,
     starts: Vec<usize>,
 }
 
 impl GroupBuf {
-    fn entry(&self, at: usize) -> Entry<'_> {
+    /// Takes the entries of a group over.
+    pub(super) fn load(&mut self, group: &Group<'_>) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(group.entry_bytes());
+        self.starts.clear();
+        let mut at = 0;
+        for entry in group.entries() {
+            self.starts.push(at);
+            at += entry.encoded_bytes();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub(super) fn entry(&self, at: usize) -> Entry<'_> {
         entry::decode_trusted(&self.bytes[self.starts[at]..])
     }
 }
@@ -150,8 +166,14 @@ impl<'r> Scan<'r> {
         self.view.names.values().map(String::as_str)
     }
 
+    /// Largest LSN that the scan returns, if nothing else bounds it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        self.view.last_lsn
+    }
+
     /// Loads what holds the next entry, and counts it as returned; its place among the loaded ones.
-    fn find_next(&mut self) -> Result<Option<usize>> {
+    pub(super) fn find_next(&mut self) -> Result<Option<usize>> {
         loop {
             while self.next < self.end {
                 let at = if self.range.reverse { self.end - 1 } else { self.next };
@@ -171,9 +193,8 @@ impl<'r> Scan<'r> {
         }
     }
 
-    fn entry_ref(&self, at: usize) -> EntryRef<'_> {
-        let Entry { lsn, timestamp_ns, source, payload } = self.entry(at);
-        EntryRef { lsn, timestamp_ns, source, payload }
+    pub(super) fn entry_ref(&self, at: usize) -> EntryRef<'_> {
+        self.entry(at).into()
     }
 
     fn entry(&self, at: usize) -> Entry<'_> {
@@ -303,16 +324,9 @@ impl<'r> Scan<'r> {
             return Ok(false);
         }
         if let Ok(found) = read {
-            self.group.bytes.clear();
-            self.group.bytes.extend_from_slice(found.entry_bytes());
-            self.group.starts.clear();
-            let mut at = 0;
-            for entry in found.entries() {
-                self.group.starts.push(at);
-                at += entry.encoded_bytes();
-            }
+            self.group.load(&found);
         }
-        (self.loaded, self.next, self.end) = (Loaded::Group, 0, self.group.starts.len());
+        (self.loaded, self.next, self.end) = (Loaded::Group, 0, self.group.len());
         Ok(true)
     }
 

@@ -22,6 +22,8 @@ use crate::manifest;
 use crate::query::vouch::Writer;
 use crate::reactor::open::{Ground, merge_gaps, survey};
 use crate::survey::Wound;
+#[cfg(feature = "cli")]
+use crate::survey::log::GroupRef;
 use crate::survey::log::{LogSurvey, Part, survey as survey_log};
 use crate::survey::tolerant::{Tolerant, Unreadable};
 use crate::wal::files::WalFiles;
@@ -38,6 +40,9 @@ pub(super) struct View {
     pub(super) files: WalFiles,
     /// What can be read of the log, in LSN order.
     pub(super) parts: Vec<Part>,
+    /// The first group that is found and not to be returned.
+    #[cfg(feature = "cli")]
+    pub(super) beyond: Option<GroupRef>,
     /// Largest LSN to return.
     pub(super) last_lsn: Lsn,
     /// Entries from here on are not proven durable, and nobody is alive to vouch for them.
@@ -108,6 +113,8 @@ impl View {
         unreadable.explain(&mut log.wounds);
         let writer_alive = alive_before || writer.is_alive();
         let (last_lsn, unconfirmed) = extent(&manifest, &log, writer_alive.then(|| vouched.unwrap_or_default()));
+        #[cfg(feature = "cli")]
+        let beyond = log.parts.iter().filter_map(Part::group).find(|group| group.first_lsn > last_lsn).copied();
         log.parts.retain(|part| part.lsns().0 <= last_lsn);
         Ok(View {
             gaps: merge_gaps(&manifest.gaps, &log.gaps, None),
@@ -115,6 +122,8 @@ impl View {
             manifest,
             files,
             parts: log.parts,
+            #[cfg(feature = "cli")]
+            beyond,
             last_lsn,
             unconfirmed,
             clock_steps: log.clock_steps,
@@ -163,7 +172,7 @@ fn changes_too_fast(dir: &Path) -> Error {
     Error::io("read", dir, io::Error::other("it changes faster than it can be read"))
 }
 
-fn newest_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Manifest>> {
+pub(super) fn newest_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Manifest>> {
     let found = match manifest::find(vfs) {
         Ok(found) => found,
         Err(cause) => return Err(Error::io("list", dir, cause)),

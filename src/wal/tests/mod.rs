@@ -133,6 +133,10 @@ impl Segment {
         self.bytes[offset as usize + 20] ^= 0xFF;
     }
 
+    pub(crate) fn path(&self) -> &str {
+        &self.active.path
+    }
+
     fn save(&self, disk: &SimDisk) {
         disk.write_file(&self.active.path, &self.bytes);
     }
