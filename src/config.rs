@@ -137,20 +137,38 @@ impl Config {
         variables: &[(OsString, OsString)],
         flags: Vec<FlagValue>,
     ) -> Result<Config, ConfigError> {
-        let mut config = Config::new(data_dir);
-        let home = variables.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
-        let style = Style { expands: true, home };
-        config.read_file(file, style)?;
-        config.read_variables(variables, style)?;
-        config.read_flags(&flags)?;
-        config.apply();
-        config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
+        let config = Config::put_together(data_dir, file, variables, &flags)?;
         config.sources.check().map_err(ConfigError::new)?;
         if config.sources.is_empty() {
             let message = "there is nothing to read from: add --stdin, --file PATH, --tcp ADDR, --udp ADDR or --unix PATH \
                 (or a variable as KIFA_TCP, or sources in the configuration file)";
             return Err(ConfigError::usage(message));
         }
+        Ok(config)
+    }
+
+    /// For a command that opens the store and brings its own entries: the file in the data directory, and the variables.
+    pub(crate) fn load_without_sources(
+        data_dir: PathBuf,
+        variables: &[(OsString, OsString)],
+    ) -> Result<Config, ConfigError> {
+        Config::put_together(data_dir, None, variables, &[])
+    }
+
+    fn put_together(
+        data_dir: PathBuf,
+        file: Option<&Path>,
+        variables: &[(OsString, OsString)],
+        flags: &[FlagValue],
+    ) -> Result<Config, ConfigError> {
+        let mut config = Config::new(data_dir);
+        let home = variables.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
+        let style = Style { expands: true, home };
+        config.read_file(file, style)?;
+        config.read_variables(variables, style)?;
+        config.read_flags(flags)?;
+        config.apply();
+        config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
         Ok(config)
     }
 

@@ -220,6 +220,12 @@ impl Ticket {
         Ok(self.lsns)
     }
 
+    /// How many entries it has.
+    #[cfg(feature = "cli")]
+    pub(crate) fn entries(&self) -> u64 {
+        self.lsns.last.0 + 1 - self.lsns.first.0
+    }
+
     /// Whether [`Ticket::wait`] would return at once.
     pub fn is_done(&self) -> bool {
         !matches!(self.shared.is_confirmed(self.seq, self.lsns.last), Ok(false))

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::append::AppendArgs;
+use super::ctl::CtlArgs;
 use super::exit::{self, Command};
 use super::output::Format;
 use super::sources::SourceArgs;
@@ -24,6 +26,7 @@ pub(crate) struct Cli {
 
 const MAIN_EXAMPLES: &str = "Examples:
   printf '%s\\n' '{\"txn\":\"TXN-001\",\"amount\":5000}' | kifa daemon --stdin -d ./data
+  kifa append -d ./data 'printer out of paper'
   kifa query -d ./data
   kifa tail -d ./data -f
   kifa stats -d ./data
@@ -37,11 +40,13 @@ or a tracing filter). NO_COLOR is honoured.
 pub(crate) enum Subcommands {
     Daemon(DaemonArgs),
     Query(QueryArgs),
+    Append(AppendArgs),
     Tail(TailArgs),
     Export(ExportArgs),
     Stats(StatsArgs),
     Verify(super::verify::VerifyArgs),
     Recover(super::recover::RecoverArgs),
+    Ctl(CtlArgs),
 }
 
 /// Stores what its sources deliver, until they end or a signal comes

@@ -8,7 +8,9 @@
 //!
 //! Proof: `tests/it/` runs the program.
 
+mod append;
 mod args;
+mod ctl;
 mod daemon;
 mod damage;
 mod exit;
@@ -18,9 +20,11 @@ mod logging;
 mod output;
 mod query;
 mod recover;
+mod remote;
 mod scan;
 mod sources;
 mod stats;
+mod status;
 mod tail;
 mod time;
 mod verify;
@@ -54,11 +58,13 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Subcommands::Daemon(args) => daemon::run(args),
         Subcommands::Query(args) => query::run(args),
+        Subcommands::Append(args) => append::run(args),
         Subcommands::Tail(args) => tail::run(args),
         Subcommands::Export(args) => export::run(args),
         Subcommands::Stats(args) => stats::run(args),
         Subcommands::Verify(args) => verify::run(args),
         Subcommands::Recover(args) => recover::run(args),
+        Subcommands::Ctl(args) => ctl::run(args),
     }
 }
 

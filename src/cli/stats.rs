@@ -1,13 +1,16 @@
-//! `kifa stats`: what the store holds, as text or JSON.
+//! `kifa stats`: what the store holds, as text or JSON, and how the daemon that writes to it is, if one is running.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::args::{StatsArgs, StatsFormat};
 use super::exit::{Exit, Failure};
 use super::query::output_failed;
 use super::scan::{clock_step, gap, gap_cause};
+use super::status::Status;
 use super::time::TimeText;
 use super::{logging, variable};
 use crate::config::data_dir;
@@ -17,10 +20,11 @@ use crate::query::{Reader, StoreStats};
 pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
     logging::start("warn").map_err(Failure::read)?;
     let dir = data_dir(args.data_dir, variable).map_err(|error| Failure::read(error.message))?;
-    let stats = Reader::open(dir).and_then(|reader| reader.stats()).map_err(Failure::read)?;
+    let stats = Reader::open(&dir).and_then(|reader| reader.stats()).map_err(Failure::read)?;
+    let daemon = if stats.writer_alive { ask_daemon(&dir) } else { None };
     let text = match args.format {
-        StatsFormat::Text => text(&stats),
-        StatsFormat::Json => json(&stats),
+        StatsFormat::Text => text(&stats, daemon.as_ref().map(|daemon| &daemon.status)),
+        StatsFormat::Json => json(&stats, daemon.as_ref()),
     };
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -29,18 +33,43 @@ pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
     }
 }
 
+/// What the daemon says of itself: all of it, and the part that is understood.
+struct Daemon {
+    object: Value,
+    status: Status,
+}
+
+/// A daemon that gives no answer is as none: the files tell what they can.
+#[cfg(unix)]
+fn ask_daemon(dir: &Path) -> Option<Daemon> {
+    use super::status::STATUS_BYTES_MAX;
+    const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+    let mut connection = crate::control::Connection::open_store(dir, ANSWER_WITHIN).ok()?;
+    let answer = connection.request("STATUS", STATUS_BYTES_MAX, ANSWER_WITHIN).ok()?;
+    let object: Value = serde_json::from_str(&answer).ok()?;
+    let status = serde_json::from_value(object.clone()).ok()?;
+    Some(Daemon { object, status })
+}
+
+#[cfg(not(unix))]
+fn ask_daemon(_dir: &Path) -> Option<Daemon> {
+    None
+}
+
 fn time(timestamp_ns: u64) -> String {
     TimeText::new().format(timestamp_ns).to_owned()
 }
 
-fn text(stats: &StoreStats) -> String {
+fn text(stats: &StoreStats, daemon: Option<&Status>) -> String {
+    // The log tells the mode of its last group; a daemon knows the one in force.
+    let mode = daemon.and_then(Status::mode).unwrap_or_else(|| format!("{:?}", stats.flush_mode));
     let mut lines = vec![
         "Storage:".to_owned(),
         format!("  Total entries: {}", stats.entries),
         format!("  SSTables: {} (checkpoint LSN: {})", stats.tables, stats.checkpoint_lsn),
         format!("  Memtable: {} entries", stats.memtable_entries),
         "WAL:".to_owned(),
-        format!("  Flush mode: {:?}", stats.flush_mode),
+        format!("  Flush mode: {mode}"),
         "Health:".to_owned(),
         match stats.timestamps_ns {
             Some((first, last)) => format!("  Time range: {} - {}", time(first), time(last)),
@@ -50,6 +79,17 @@ fn text(stats: &StoreStats) -> String {
             0 => "  Gaps: none".to_owned(),
             lsns => format!("  Gaps: {} ({lsns} LSNs)", stats.gaps.len()),
         },
+    ];
+    if let Some(daemon) = daemon {
+        lines.push("Daemon:".to_owned());
+        lines.extend(daemon.process_lines());
+        let sources = daemon.source_lines();
+        if !sources.is_empty() {
+            lines.push("Sources (since it started):".to_owned());
+            lines.extend(sources);
+        }
+    }
+    lines.extend([
         "Details:".to_owned(),
         match stats.lsns {
             Some((first, last)) => format!("  LSN range: {first} - {last}"),
@@ -61,7 +101,7 @@ fn text(stats: &StoreStats) -> String {
         format!("  Sync method: {}", stats.sync_method),
         format!("  Direct I/O: {}", if stats.direct_io { "yes" } else { "no" }),
         format!("  Writer: {}", if stats.writer_alive { "running" } else { "none" }),
-    ];
+    ]);
     lines.extend(stats.gaps.iter().map(|found| format!("  Gap: LSN {}", gap(found))));
     lines.extend(stats.clock_steps.iter().map(|step| format!("  Clock step: {}", clock_step(step))));
     lines.push(String::new());
@@ -91,6 +131,8 @@ struct Json<'a> {
     writer_alive: bool,
     gaps: Vec<JsonGap>,
     clock_steps: Vec<JsonClockStep>,
+    /// What the running daemon says of itself, or null.
+    daemon: Option<&'a Value>,
 }
 
 #[derive(Serialize)]
@@ -107,7 +149,7 @@ struct JsonClockStep {
     to_ms: u64,
 }
 
-fn json(stats: &StoreStats) -> String {
+fn json(stats: &StoreStats, daemon: Option<&Daemon>) -> String {
     let ms = |ns: u64| ns / 1_000_000;
     let (first_ns, last_ns) = stats.timestamps_ns.unzip();
     let (first_lsn, last_lsn) = stats.lsns.unzip();
@@ -116,11 +158,11 @@ fn json(stats: &StoreStats) -> String {
         tables: stats.tables,
         checkpoint_lsn: stats.checkpoint_lsn.0,
         memtable_entries: stats.memtable_entries,
-        flush_mode: match stats.flush_mode {
+        flush_mode: daemon.and_then(|daemon| daemon.status.flush_mode.as_deref()).unwrap_or(match stats.flush_mode {
             FlushMode::Normal => "normal",
             FlushMode::Cautious => "cautious",
             FlushMode::Emergency => "emergency",
-        },
+        }),
         first_lsn: first_lsn.map(|lsn| lsn.0),
         last_lsn: last_lsn.map(|lsn| lsn.0),
         first_timestamp: first_ns.map(time),
@@ -144,6 +186,7 @@ fn json(stats: &StoreStats) -> String {
             .iter()
             .map(|step| JsonClockStep { lsn: step.lsn.0, from_ms: ms(step.from_ns), to_ms: ms(step.to_ns) })
             .collect(),
+        daemon: daemon.map(|daemon| &daemon.object),
     };
     let mut text = serde_json::to_string(&object).expect("numbers and text always serialise");
     text.push('\n');
@@ -174,9 +217,9 @@ mod tests {
     fn the_block_of_the_documentation_comes_first() {
         let expected = "Storage:\n  Total entries: 1\n  SSTables: 0 (checkpoint LSN: 0)\n  Memtable: 1 entries\nWAL:\n  \
             Flush mode: Cautious\nHealth:\n  Time range: 2026-01-31 18:30:00 UTC - 2026-01-31 18:30:00 UTC\n  Gaps: none\n";
-        assert!(text(&one_entry()).starts_with(expected), "{}", text(&one_entry()));
-        assert!(text(&one_entry()).contains("  Sync method: dsync\n"));
-        assert!(text(&StoreStats::default()).contains("  Time range: none\n"));
+        assert!(text(&one_entry(), None).starts_with(expected), "{}", text(&one_entry(), None));
+        assert!(text(&one_entry(), None).contains("  Sync method: dsync\n"));
+        assert!(text(&StoreStats::default(), None).contains("  Time range: none\n"));
     }
 
     #[test]
@@ -184,16 +227,34 @@ mod tests {
         let mut stats = one_entry();
         stats.gaps.push(Gap { first: Lsn(51), last: Lsn(99), cause: GapCause::UncleanNormal });
         stats.clock_steps.push(ClockStep { lsn: Lsn(7), from_ns: 0, to_ns: NS });
-        let text = text(&stats);
+        let text = text(&stats, None);
         assert!(text.contains("  Gaps: 1 (49 LSNs)\n"), "{text}");
         assert!(text.contains("  Gap: LSN 51 to 99: an unclean end in normal mode"), "{text}");
         assert!(
             text.contains("  Clock step: at LSN 7 from 1970-01-01 00:00:00 UTC to 2026-01-31 18:30:00 UTC\n"),
             "{text}"
         );
-        let value: serde_json::Value = serde_json::from_str(&json(&stats)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json(&stats, None)).unwrap();
         assert_eq!(value["gaps"][0]["last_lsn"], 99);
         assert_eq!(value["last_timestamp_ms"], 1_769_884_200_000u64);
         assert_eq!(value["flush_mode"], "cautious");
+        assert!(value["daemon"].is_null());
+    }
+
+    #[test]
+    fn the_mode_in_force_is_the_daemons_to_tell() {
+        let object: Value = serde_json::from_str(
+            r#"{"pid":7,"uptime_s":61,"flush_mode":"emergency","configured_flush_mode":"cautious","sources":[{"name":"stdin"}]}"#,
+        )
+        .unwrap();
+        let daemon = Daemon { status: serde_json::from_value(object.clone()).unwrap(), object };
+        let text = text(&one_entry(), Some(&daemon.status));
+        assert!(text.contains("\n  Flush mode: Emergency (configured: Cautious)\nHealth:"), "{text}");
+        assert!(
+            text.contains("\nDaemon:\n  Process: 7, running for 1 min 1 s\nSources (since it started):\n  NAME "),
+            "{text}"
+        );
+        let value: Value = serde_json::from_str(&json(&one_entry(), Some(&daemon))).unwrap();
+        assert_eq!((&value["flush_mode"], &value["daemon"]["pid"]), (&Value::from("emergency"), &Value::from(7)));
     }
 }

@@ -3,12 +3,18 @@
 // These tests look at the real machine: its clock, its threads, its processes.
 #![allow(clippy::disallowed_methods)]
 
+#[cfg(all(feature = "cli", unix))]
+mod append;
 #[cfg(feature = "cli")]
 mod config;
+#[cfg(all(feature = "cli", unix))]
+mod ctl;
 #[cfg(all(feature = "cli", unix))]
 mod daemon;
 #[cfg(feature = "cli")]
 mod export;
+#[cfg(all(feature = "cli", unix))]
+mod follow;
 #[cfg(all(feature = "cli", unix))]
 mod lifecycle;
 #[cfg(feature = "cli")]
@@ -21,7 +27,13 @@ mod program;
 mod query;
 #[cfg(feature = "cli")]
 mod recover;
+#[cfg(feature = "cli")]
+mod sources;
+#[cfg(all(feature = "cli", unix))]
+mod standin;
 #[cfg(all(feature = "cli", unix))]
 mod systemd;
 #[cfg(feature = "cli")]
 mod verify;
+#[cfg(all(feature = "cli", unix))]
+mod vouch;
