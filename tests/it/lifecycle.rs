@@ -70,11 +70,16 @@ impl Daemon {
     }
 
     /// Waits for the end; the whole log is in `stderr`.
+    #[track_caller]
     pub(crate) fn end(mut self) -> Ran {
         let mut seen = std::mem::take(&mut self.seen);
         let end = Instant::now() + PATIENCE;
-        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            seen.push(line);
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("waited in vain for the end; the log:\n{}", seen.join("\n")),
+            }
         }
         let code = self.child.wait().unwrap().code();
         Ran { code, stdout: Vec::new(), stderr: seen.join("\n") }
@@ -268,12 +273,18 @@ fn an_idle_daemon_sleeps() {
         };
         tasks.map(|task| count(task.unwrap())).sum()
     };
+    // In hundredths of a second; the name in front of the numbers has no space in it.
+    let cpu = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.id())).unwrap();
+        stat.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    };
     // The watermark of the idle log is written after a second.
     std::thread::sleep(Duration::from_millis(1500));
-    let before = switches();
+    let before = (switches(), cpu());
     std::thread::sleep(Duration::from_secs(2));
-    let woken = switches() - before;
+    let (woken, busy) = (switches() - before.0, cpu() - before.1);
     assert!(woken <= 10, "{woken} wake-ups of an idle daemon in two seconds");
+    assert!(busy <= 5, "{busy}0 ms of work of an idle daemon in two seconds");
     let began = Instant::now();
     daemon.signal(Signal::TERM);
     let ran = daemon.end().expect(143);

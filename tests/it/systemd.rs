@@ -278,3 +278,79 @@ fn the_watchdog_is_fed_while_the_log_waits_for_space() {
     writer.join().unwrap().unwrap();
     daemon.end().expect(0);
 }
+
+fn shipped(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()))
+}
+
+/// The assignments of the sample, those behind a `#` included.
+fn sample() -> Vec<(String, String)> {
+    let text = shipped("kifa.env");
+    let lines = text.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
+    let assignments = lines.filter_map(|line| line.split_once('=')).filter(|(name, _)| name.starts_with("KIFA_"));
+    assignments.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn the_sample_environment_has_every_setting_and_its_default() {
+    let help = crate::program::run(&["daemon", "--help"]).expect(0);
+    let lines: Vec<&str> = help.text().lines().map(str::trim).collect();
+    let sample = sample();
+    let mut settings = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Some((key, default)) = line.split_once("; default ").filter(|(key, _)| key.contains('.')) else { continue };
+        let variable = lines[at + 1];
+        let value = sample.iter().find(|(name, _)| name == variable);
+        let (_, value) = value.unwrap_or_else(|| panic!("{key}: {variable} is not in the sample"));
+        assert!(default == "none" || value == default, "{variable}={value}, but the default is {default}");
+        settings += 1;
+    }
+    assert_eq!(sample.len(), settings + 2, "KIFA_DATA_DIR, KIFA_LOG and the settings: {sample:?}");
+}
+
+#[test]
+fn the_sample_environment_is_taken() {
+    let place = Place::new();
+    // Variables are read before flags: a wrong flag is complained of only behind variables that are right.
+    let mut command = place.command("daemon", &["--stdin", "--flush-mode", "wrong"]);
+    let ran = crate::program::feed(command.envs(sample().into_iter().filter(|(name, _)| name != "KIFA_DATA_DIR")), b"");
+    assert!(ran.expect(64).stderr.contains("--flush-mode"));
+}
+
+#[test]
+fn the_unit_exposes_little() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let mut analyze = std::process::Command::new("systemd-analyze");
+    analyze.args(["security", "--offline=true", "--no-pager"]).arg(units.join("kifa.service"));
+    let output = match analyze.output() {
+        Ok(output) => output,
+        Err(cause) => {
+            println!("SKIPPED: systemd-analyze: {cause}");
+            return;
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Some(overall) = text.lines().find(|line| line.contains("Overall exposure level")) else {
+        println!("SKIPPED: systemd-analyze: {}", String::from_utf8_lossy(&output.stderr).trim());
+        return;
+    };
+    let level: f64 = overall.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    assert!(level <= 1.0, "{overall}\n{text}");
+}
+
+/// What the documentation of the unit promises about exits is what the table of exit codes says.
+#[test]
+fn the_unit_restarts_what_a_restart_can_mend() {
+    let unit = shipped("kifa.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(&format!("{key}="))).unwrap().to_owned();
+    assert_eq!(value("RestartPreventExitStatus"), "64 65 73 77 78");
+    assert_eq!(value("SuccessExitStatus"), "130 143");
+    let help = crate::program::run(&["daemon", "--help"]).expect(0);
+    for code in value("RestartPreventExitStatus").split(' ').chain(value("SuccessExitStatus").split(' ')) {
+        assert!(help.text().lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))), "{code}");
+    }
+    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
+        assert!(unit.lines().any(|line| line.starts_with("SystemCallFilter=@") && line.contains(call)), "{call}");
+    }
+}
