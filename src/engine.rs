@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
 use crate::format::{FlushMode, Lsn};
 use crate::io::fs::{RealEnv, RealVfs, create_store_dir, open_backend};
-use crate::io::guard::{check_ownership, refuse_links};
+use crate::io::guard::{check_ownership, close_to_group, refuse_links};
 use crate::io::lock::{LOCK_NAME, StoreLock};
 use crate::io::{Env, Vfs};
 use crate::options::Options;
@@ -273,7 +273,8 @@ impl Drop for Poison {
 }
 
 fn lock(dir: &Path) -> Result<StoreLock> {
-    check_ownership(dir)?;
+    // Before anything in it is read or believed.
+    check_ownership(dir, false)?;
     check_links(dir)?;
     let ground = match dir.exists() {
         true => {
@@ -285,8 +286,11 @@ fn lock(dir: &Path) -> Result<StoreLock> {
     match ground {
         Ground::Foreign(found) => return Err(Error::NotAStore { dir: dir.to_path_buf(), found }),
         // Also where the directory is there: whoever made it may have been killed before its name was durable.
-        Ground::Empty => create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?,
-        Ground::Store => {}
+        Ground::Empty => {
+            create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?;
+            close_to_group(dir)?;
+        }
+        Ground::Store => check_ownership(dir, true)?,
     }
     StoreLock::acquire(dir, LOCK_WAIT).map_err(|cause| cause.into_error(dir))
 }
@@ -323,6 +327,7 @@ pub(crate) fn check_links(dir: &Path) -> Result<()> {
     let (wal, tables) = (crate::wal::DIR, crate::sstable::DIR);
     let is_ours = |name: &str| [LOCK_NAME, wal, tables, "quarantine", "kifa.sock"].contains(&name);
     refuse_links(dir, |name| is_ours(name) || name.starts_with("MANIFEST"))?;
+    // A link passed over in a listing would read as "there is no such segment", and the newest one would not be missed.
     refuse_links(&dir.join(wal), |name| name.ends_with(".wal"))?;
     refuse_links(&dir.join(tables), |name| name.ends_with(".sst"))
 }

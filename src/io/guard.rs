@@ -4,6 +4,7 @@
 //!   or replace files: else another user could put his own log, or a link to somebody's file, in the place of ours. The
 //!   owner must be the effective user or root; neither the group nor others may write. That others may *read* the directory's
 //!   names is not our decision: the files in it are 0600.
+//! - A directory that becomes a store is closed to its group, not refused: under a umask of 0002 `mkdir` leaves it open.
 //! - The directory itself may be a symbolic link, which is how people move a store to a larger disk, and how systemd
 //!   presents the state of a dynamic user.
 //! - Names of ours that are symbolic links are refused by readers and writers alike, by name and before anything is read. The
@@ -20,11 +21,17 @@ use std::path::Path;
 use crate::error::Result;
 
 #[cfg(unix)]
-pub(crate) use unix::{check_ownership, refuse_links};
+pub(crate) use unix::{check_ownership, close_to_group, refuse_links};
 
 /// Nothing to look at.
 #[cfg(not(unix))]
-pub(crate) fn check_ownership(_dir: &Path) -> Result<()> {
+pub(crate) fn check_ownership(_dir: &Path, _is_store: bool) -> Result<()> {
+    Ok(())
+}
+
+/// Nothing to close.
+#[cfg(not(unix))]
+pub(crate) fn close_to_group(_dir: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -37,14 +44,27 @@ pub(crate) fn refuse_links(_dir: &Path, _is_ours: impl Fn(&str) -> bool) -> Resu
 #[cfg(unix)]
 mod unix {
     use std::io;
-    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::{Path, Result};
     use crate::error::Error;
     use crate::io::fs::is_link;
 
-    /// Refuses a directory that others could change; one that is absent is nobody's.
-    pub(crate) fn check_ownership(dir: &Path) -> Result<()> {
+    /// Takes the group's right to write from a directory that becomes a store.
+    pub(crate) fn close_to_group(dir: &Path) -> Result<()> {
+        let failed = |cause| Error::io("take the group's right to write from", dir, cause);
+        let mut permissions = std::fs::metadata(dir).map_err(failed)?.permissions();
+        let mode = permissions.mode();
+        if mode & 0o020 == 0 {
+            return Ok(());
+        }
+        permissions.set_mode(mode & !0o020);
+        std::fs::set_permissions(dir, permissions).map_err(failed)
+    }
+
+    /// Refuses a directory that others could change; one that is absent is nobody's. The group is looked at only where there
+    /// is a store already.
+    pub(crate) fn check_ownership(dir: &Path, is_store: bool) -> Result<()> {
         let failed = |cause| Error::io("look at", dir, cause);
         let metadata = match std::fs::metadata(dir) {
             Ok(metadata) => metadata,
@@ -61,7 +81,7 @@ mod unix {
             ));
         }
         let mode = metadata.mode() & 0o7777;
-        if mode & 0o022 != 0 {
+        if mode & if is_store { 0o022 } else { 0o002 } != 0 {
             return refused(format!(
                 "others than its owner may write to it (mode {mode:04o}), so what is stored could be replaced; run: chmod \
                  700 {}",

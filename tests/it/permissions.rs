@@ -121,6 +121,10 @@ fn a_directory_that_others_may_write_to_is_refused_with_the_remedy() {
     chmod(&new.store(), 0o777);
     new.daemon(b"one\n", &[]).expect(77);
     assert_eq!(fs::read_dir(new.store()).unwrap().count(), 0, "an empty one is not made a store either");
+    // What `mkdir` makes under a umask of 0002 becomes a store that only its owner may change.
+    chmod(&new.store(), 0o775);
+    new.daemon(b"one\n", &[]).expect(0);
+    assert_eq!(mode(&new.store()), 0o755);
 }
 
 #[test]
