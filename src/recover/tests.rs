@@ -56,7 +56,7 @@ impl Life {
     fn append(&mut self, number: u64) -> u64 {
         let mut batch = Batch::new();
         batch.push(&payload(number)).expect("it is short");
-        batch.checkpoint(b"till", &number.to_le_bytes());
+        batch.checkpoint(b"till", &number.to_le_bytes()).expect("it is short");
         let (seq, range) = self.core.shared().submit(&batch, false).expect("the log is open").expect("there is room");
         self.until("an entry is confirmed", |core| {
             core.shared().is_confirmed(seq, crate::format::Lsn(u64::MAX)).expect("the log goes on")
