@@ -34,6 +34,7 @@ mod turns;
 
 pub use histogram::Histogram;
 pub use payload::Payloads;
+pub(crate) use place::available_bytes;
 pub use place::{Place, ProcessIo};
 pub use raw::{Raw, read_bandwidth};
 pub use turns::{Measured, Rate, Slice, median, turns};

@@ -105,6 +105,18 @@ fn device(mount: &Mount) -> String {
     text
 }
 
+/// Bytes that this user may still write in a directory; `None` where the system does not tell.
+#[cfg(unix)]
+pub(crate) fn available_bytes(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn available_bytes(_dir: &Path) -> Option<u64> {
+    None
+}
+
 /// Bytes this process has read from and written to devices, as the kernel accounts them (/proc/self/io: direct I/O, and
 /// what it dirtied in the page cache; not the file system's own journal). Zero where the system does not tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -47,6 +47,7 @@ pub(crate) enum Subcommands {
     Verify(super::verify::VerifyArgs),
     Recover(super::recover::RecoverArgs),
     Ctl(CtlArgs),
+    Bench(super::bench::BenchArgs),
 }
 
 /// Stores what its sources deliver, until they end or a signal comes

@@ -47,16 +47,17 @@ pub(crate) enum Command {
     Tail,
     Append,
     Ctl,
+    Bench,
 }
 
-use Command::{Append, Ctl, Daemon, Export, Query, Recover, Stats, Tail, Verify};
+use Command::{Append, Bench, Ctl, Daemon, Export, Query, Recover, Stats, Tail, Verify};
 
 /// The table: outcome, code, who ends with it, meaning.
 const TABLE: [(Exit, u8, &[Command], &str); 20] = [
     (
         Exit::Done,
         0,
-        &[Daemon, Query, Export, Stats, Verify, Recover, Tail, Append, Ctl],
+        &[Daemon, Query, Export, Stats, Verify, Recover, Tail, Append, Ctl, Bench],
         "done; for query: at least one entry matched; for append: everything is durable; for verify: no damage; for \
          recover: nothing is missing",
     ),
@@ -66,7 +67,12 @@ const TABLE: [(Exit, u8, &[Command], &str); 20] = [
     (Exit::Damaged, 1, &[Verify], "damage was found; it is listed on stdout"),
     (Exit::Incomplete, 1, &[Recover], "done, and some entries are missing; their LSNs are listed on stdout"),
     (Exit::CouldNotRun, 2, &[Verify, Recover], "it could not run: not a store, in use, no room, wrong command line"),
-    (Exit::ReadFailed, 2, &[Query, Export, Stats, Tail], "an error of any kind, or part of the range cannot be read"),
+    (
+        Exit::ReadFailed,
+        2,
+        &[Query, Export, Stats, Tail, Bench],
+        "an error of any kind, or part of the range cannot be read",
+    ),
     (Exit::Usage, 64, &[Daemon, Append, Ctl], "wrong command line"),
     (Exit::Corrupt, 65, &[Daemon, Append], "the store is damaged; nothing was changed"),
     (
@@ -81,14 +87,14 @@ const TABLE: [(Exit, u8, &[Command], &str); 20] = [
     (Exit::Unknown, 76, &[Append, Ctl], "the connection broke before the answer: whether it was done is not known"),
     (Exit::Permission, 77, &[Daemon, Append, Ctl], "permission denied"),
     (Exit::Config, 78, &[Daemon, Append, Ctl], "wrong setting in the configuration file or the environment"),
-    (Exit::Hangup, 129, &[Query, Export, Tail], "hung up (SIGHUP); an export leaves nothing behind"),
+    (Exit::Hangup, 129, &[Query, Export, Tail, Bench], "hung up (SIGHUP); an export or a bench leaves nothing behind"),
     (
         Exit::Interrupted,
         130,
-        &[Daemon, Query, Export, Tail],
+        &[Daemon, Query, Export, Tail, Bench],
         "SIGINT; what a daemon accepted is durable (a second one stops it at once)",
     ),
-    (Exit::Terminated, 143, &[Daemon, Query, Export, Tail], "SIGTERM; what a daemon accepted is durable"),
+    (Exit::Terminated, 143, &[Daemon, Query, Export, Tail, Bench], "SIGTERM; what a daemon accepted is durable"),
 ];
 
 impl Exit {
@@ -152,6 +158,7 @@ impl Command {
             Tail => "tail",
             Append => "append",
             Ctl => "ctl",
+            Bench => "bench",
         }
     }
 }

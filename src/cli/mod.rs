@@ -10,6 +10,7 @@
 
 mod append;
 mod args;
+mod bench;
 mod ctl;
 mod daemon;
 mod damage;
@@ -65,6 +66,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Verify(args) => verify::run(args),
         Subcommands::Recover(args) => recover::run(args),
         Subcommands::Ctl(args) => ctl::run(args),
+        Subcommands::Bench(args) => bench::run(args),
     }
 }
 
@@ -75,7 +77,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         let _ = error.print();
         return Ok(Exit::Done);
     }
-    let readers = ["query", "export", "stats", "verify", "recover", "tail"];
+    let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench"];
     let reads = args.get(1).is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -246,7 +246,7 @@ fn what_was_settled_before_the_break_is_told_apart_from_what_is_in_doubt() {
 fn a_daemon_that_breaks_before_its_first_word_was_sent_nothing() {
     let place = Place::new();
     ran(append(&place, &["first"])).expect(0);
-    let server = Server::start(&place.store(), |stream| drop(stream));
+    let server = Server::start(&place.store(), drop);
     let waiting = append(&place, &["second"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(150));
     drop(server);

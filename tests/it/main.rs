@@ -6,6 +6,8 @@
 #[cfg(all(feature = "cli", unix))]
 mod append;
 #[cfg(feature = "cli")]
+mod bench;
+#[cfg(feature = "cli")]
 mod config;
 #[cfg(all(feature = "cli", unix))]
 mod ctl;

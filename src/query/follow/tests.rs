@@ -109,7 +109,7 @@ fn entries_come_once_as_far_as_the_daemon_vouches_and_cost_what_is_new() {
     assert_eq!(next(&mut follow, Some(10)), NONE);
     place.read_bytes();
     assert_eq!(next(&mut follow, Some(11)), [11]);
-    assert!(place.read_bytes() < 2 * 64 << 10, "no more than the window");
+    assert!(place.read_bytes() < 128 << 10, "no more than the window");
     assert_eq!(next(&mut follow, Some(11)), NONE);
     assert_eq!(place.read_bytes(), 0, "nothing new costs nothing");
 }
