@@ -21,7 +21,7 @@ use super::args::StatsFormat;
 use super::exit::{self, Command, Exit, Failure};
 use super::logging;
 use super::query::output_failed;
-use crate::daemon::signals::{Signal, Signals};
+use crate::daemon::signals::Signals;
 use crate::io::fs::{RealVfs, StoreDir};
 use crate::reactor::open::{Ground, survey};
 use measure::Stopped;
