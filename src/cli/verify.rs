@@ -116,6 +116,7 @@ impl Report<'_> {
 
     fn text(&self, dir: &str) -> String {
         let survey = self.survey;
+        let in_tables: u64 = survey.tables.iter().map(|(_, checked)| checked.entries).sum();
         let depth = if self.deep { "every checksum, every entry" } else { "every checksum" };
         let mut lines = vec![
             format!("Store:    {}", escaped(dir)),
@@ -127,13 +128,13 @@ impl Report<'_> {
             format!(
                 "Tables:   {}, {} in {}",
                 survey.tables.len(),
-                counted(survey.tables.iter().map(|(_, checked)| checked.entries).sum(), "entry", "entries"),
+                counted(in_tables, "entry", "entries"),
                 counted(self.blocks(), "good block", "good blocks"),
             ),
             format!(
-                "Log:      {}, {} in {}; {}",
+                "Log:      {}, {} behind the tables in {}; {}",
                 counted(survey.files.live.len() as u64, "segment", "segments"),
-                counted(survey.log.entries, "entry", "entries"),
+                counted(survey.entries() - in_tables, "entry", "entries"),
                 counted(survey.log.groups, "good group", "good groups"),
                 self.log_end(),
             ),

@@ -17,7 +17,8 @@ use crate::reactor::Core;
 use crate::reactor::open::open;
 use crate::reactor::ops::Ops;
 use crate::reactor::stage::Request;
-use crate::sim::{CutChoice, Grain, NameCut, SimDisk};
+use crate::sim::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, SimDisk};
+use crate::survey::Kind;
 use crate::survey::store::{How, StoreSurvey, take};
 
 /// Turns after which a log that makes no headway fails the test.
@@ -269,6 +270,28 @@ fn a_lost_end_of_the_log_skips_every_number_that_may_have_been_given() {
     assert_eq!(life.append(next), next);
     life.close();
     assert_eq!(read(&disk), ([before, vec![next]].concat(), true));
+}
+
+/// A device that does not give a block back, or gives other bytes now and then, is no reason to stop, and none to be silent.
+#[test]
+fn read_errors_are_damage_with_a_reason() {
+    let disk = store(190);
+    let table = disk.files().into_iter().find(|path| path.ends_with(".sst")).expect("there is a table");
+    for path in [&table, &find(&disk, 190).0] {
+        let failing = disk.copy_tree();
+        failing.fail(Fault::nth(OpClass::Read, 3, FaultKind::Eio).on(path).and_after());
+        let survey = surveyed(&failing);
+        assert!(!survey.wounds.is_empty(), "{path}");
+        for wound in &survey.wounds {
+            assert!(wound.file == *path && wound.what.contains("the device cannot read it"), "{wound:?}");
+        }
+        let (found, is_whole) = read(&failing);
+        assert!(!is_whole && !found.is_empty() && found.len() < 190, "{path}: {found:?}");
+    }
+    let flipping = disk.copy_tree();
+    flipping.fail(Fault::nth(OpClass::Read, 5, FaultKind::FlipBit).on(&table));
+    let wounds = surveyed(&flipping).wounds;
+    assert!(wounds.iter().all(|wound| wound.kind == Kind::Unstable) && wounds.len() == 1, "{wounds:?}");
 }
 
 fn manifests(disk: &SimDisk) -> Vec<String> {

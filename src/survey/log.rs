@@ -13,9 +13,9 @@
 //! - Inside a damaged range single entries are taken if header and data CRC hold, which bind them to the run's salt and to
 //!   their place, and if their LSNs lie between the neighbours'. Records of a damaged group count if all of its entries
 //!   were saved: a source that is asked again is better than an entry that is lost.
-//! - A segment whose header is lost is taken by its first group, which tells number, epoch and salt.
+//! - A segment whose header is lost is taken by its groups, which tell number, epoch and salt.
 //!
-//! Proof: `tests`, and `tests/engine/salvage.rs` from outside.
+//! Proof: `tests`, and `tests/engine/damage.rs` from outside.
 
 use std::collections::BTreeMap;
 
@@ -271,6 +271,7 @@ impl<'a> Walk<'a> {
         let missing = (self.due, piece.first_lsn.prev());
         if piece.header.is_none() {
             let what = format!("its header fails its checks; the groups in it are those of segment {}", piece.number);
+            let missing = if piece.begins_damaged { (self.due, self.due.prev()) } else { missing };
             self.wound(Kind::SegmentHeader, path, (0, Some(BLOCK_BYTES as u64)), missing, what);
         }
         if let Some(number) = piece.missing_before {
@@ -283,7 +284,10 @@ impl<'a> Walk<'a> {
         } else if piece.first_lsn < self.due && !first {
             self.drop_from(piece.first_lsn);
         }
-        self.due = piece.first_lsn;
+        // What lies before the first group that was found may still hold entries.
+        if !piece.begins_damaged || piece.first_lsn < self.due {
+            self.due = piece.first_lsn;
+        }
         self.pending_gap = piece.header.as_ref().and_then(|header| header.gap);
         self.out.normal_at_end = false;
         if let Some(SegmentHeader { durable_lsn, flush_mode, .. }) = piece.header {

@@ -18,7 +18,7 @@
 //!
 //! Not here: what to do about it (`recover`), how it is told (`cli`).
 //!
-//! Proof: `tests`, `tests/it/verify.rs`, `tests/it/recover.rs`, `tests/engine/salvage.rs`.
+//! Proof: `tests`, `tests/engine/damage.rs`, `tests/it/verify.rs`, `tests/it/bad_input.rs`.
 
 pub(crate) mod log;
 pub(crate) mod pieces;

@@ -1,16 +1,16 @@
 //! Which segments make up a damaged log, and how each of them ends: the chain of [`crate::wal`], with what is missing left
-//! out and with segments whose header is lost taken in by their first group.
+//! out and with segments whose header is lost taken in by their groups.
 
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::format::group::{self, GroupHeader};
+use crate::format::group::GroupHeader;
 use crate::format::manifest::Manifest;
 use crate::format::record::LogEnd;
 use crate::format::segment::SegmentHeader;
 use crate::format::{BLOCK_BYTES, Lsn, NUMBER_MAX, StoreId};
 use crate::wal::files::WalFiles;
-use crate::wal::reader::{Place, Window};
+use crate::wal::reader::{Place, Window, search_headers};
 
 /// Which file of [`WalFiles`] a part of the log lies in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +27,7 @@ pub(super) enum End {
     /// A later header records it.
     Recorded(LogEnd),
     /// The log goes on behind it, in this epoch and at this LSN; no header that records its end is left. `is_missing`: a
-    /// segment in between is missing; else it is the next one's header that is lost.
+    /// segment in between is missing, or groups before that LSN are; else only the next one's header is lost.
     Followed { epoch: u64, first_lsn: Lsn, is_missing: bool },
     /// Nothing follows.
     Newest,
@@ -43,6 +43,8 @@ pub(super) struct Piece {
     pub(super) salt: u64,
     pub(super) first_lsn: Lsn,
     pub(super) end: End,
+    /// The first group is not at the start: what lies before it is damaged, and `first_lsn` is that of the first found.
+    pub(super) begins_damaged: bool,
     /// The segment that this one's header names in front of it, where that is missing.
     pub(super) missing_before: Option<u64>,
 }
@@ -60,6 +62,7 @@ pub(super) fn pieces(window: &mut Window, files: &WalFiles, manifest: &Manifest)
             salt: header.salt,
             first_lsn: header.first_lsn,
             end: End::Newest,
+            begins_damaged: false,
             missing_before: None,
         };
         known.insert(number, piece);
@@ -85,7 +88,8 @@ pub(super) fn pieces(window: &mut Window, files: &WalFiles, manifest: &Manifest)
                 known.pop_last()
             }
             None => {
-                end = End::Followed { epoch: piece.epoch, first_lsn: piece.first_lsn, is_missing: false };
+                let is_missing = piece.begins_damaged;
+                end = End::Followed { epoch: piece.epoch, first_lsn: piece.first_lsn, is_missing };
                 known.pop_last()
             }
         };
@@ -96,31 +100,57 @@ pub(super) fn pieces(window: &mut Window, files: &WalFiles, manifest: &Manifest)
     Ok(pieces)
 }
 
-/// Live segments whose header is lost, by what their first group says.
+/// Live segments whose header is lost, by the groups in them.
 fn adopted(window: &mut Window, files: &WalFiles, manifest: &Manifest) -> Result<BTreeMap<u64, Piece>> {
     let mut adopted: BTreeMap<u64, Piece> = BTreeMap::new();
-    let offset = BLOCK_BYTES as u64;
     for (index, headless) in files.headless.iter().enumerate() {
-        let bytes = window.get(&headless.path, &*headless.file, offset, group::HEADER_BYTES)?;
-        let Ok(header) = GroupHeader::decode(bytes, manifest.store) else { continue };
+        let is_live = |header: &GroupHeader| {
+            header.segment >= manifest.first_segment && !files.live.contains_key(&header.segment)
+        };
+        let Some(header) = first_group(window, files, manifest, index, is_live)? else { continue };
         let number = header.segment;
-        let is_live = number >= manifest.first_segment && header.offset == offset && !files.live.contains_key(&number);
-        let is_taken = adopted.contains_key(&number) && headless.path != crate::wal::path(number);
-        if is_live && !is_taken {
-            let piece = Piece {
-                file: FileKey::Headless(index),
-                number,
-                header: None,
-                epoch: header.epoch,
-                salt: header.salt,
-                first_lsn: header.first_lsn,
-                end: End::Newest,
-                missing_before: None,
-            };
-            adopted.insert(number, piece);
+        if adopted.contains_key(&number) && headless.path != crate::wal::path(number) {
+            continue;
         }
+        let piece = Piece {
+            file: FileKey::Headless(index),
+            number,
+            header: None,
+            epoch: header.epoch,
+            salt: header.salt,
+            first_lsn: header.first_lsn,
+            end: End::Newest,
+            begins_damaged: header.offset != BLOCK_BYTES as u64,
+            missing_before: None,
+        };
+        adopted.insert(number, piece);
     }
     Ok(adopted)
+}
+
+/// The group that tells what a file without a header is: its first one, if that is where it belongs. Where it is lost,
+/// groups of an earlier use may come first: of those with the largest number the ones of the last epoch count, because
+/// what a segment was taken over from is of an earlier one.
+fn first_group(
+    window: &mut Window,
+    files: &WalFiles,
+    manifest: &Manifest,
+    index: usize,
+    is_live: impl Fn(&GroupHeader) -> bool,
+) -> Result<Option<GroupHeader>> {
+    let place = place(files, manifest.store, FileKey::Headless(index), 0, BLOCK_BYTES as u64);
+    let mut best: Option<GroupHeader> = None;
+    search_headers(window, &place, u64::MAX, |header| {
+        if !is_live(header) {
+            return false;
+        }
+        let rank = |header: &GroupHeader| (header.segment, header.epoch);
+        if best.as_ref().is_none_or(|best| rank(best) < rank(header)) {
+            best = Some(*header);
+        }
+        header.offset == BLOCK_BYTES as u64
+    })?;
+    Ok(best)
 }
 
 /// The file's path.

@@ -8,6 +8,8 @@ mod append;
 #[cfg(feature = "cli")]
 mod bench;
 #[cfg(feature = "cli")]
+mod bad_input;
+#[cfg(feature = "cli")]
 mod config;
 #[cfg(all(feature = "cli", unix))]
 mod ctl;

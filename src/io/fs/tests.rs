@@ -10,6 +10,29 @@ fn paths_stay_inside_the_store() {
     }
 }
 
+#[cfg(feature = "cli")]
+#[test]
+fn the_medium_gives_the_same_bytes_back_wherever_a_read_begins_and_ends() {
+    use super::medium::MediumVfs;
+    // On the disk that holds the build: a `/tmp` in memory has no medium.
+    let build = std::env::current_exe().expect("it has a path");
+    let base = tempfile::tempdir_in(build.parent().expect("it lies in a directory")).expect("a temporary directory");
+    let bytes: Vec<u8> = (0..3_000_001_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(base.path().join("file"), &bytes).expect("it is written");
+    let vfs = MediumVfs::open(base.path()).expect("it can be opened");
+    let file = vfs.open("file").expect("it can be opened");
+    assert_eq!(file.bytes().expect("it has a length"), 3_000_001);
+    for (offset, len) in
+        [(0, 4096), (1, 1), (4095, 2), (0, 3_000_001), (77, 2_500_000), (2_999_990, 50), (3_000_001, 9)]
+    {
+        let mut buf = vec![0; len];
+        let read = file.read_at(&mut buf, offset as u64).expect("it can be read");
+        let expected = &bytes[offset..(offset + len).min(bytes.len())];
+        assert!(buf[..read] == *expected, "{len} bytes at {offset}: {read} were read");
+    }
+    println!("read: {:?}", vfs.read_path());
+}
+
 #[test]
 fn a_span_must_fit_its_buffer_and_keep_to_blocks() {
     assert!(check_span(4096, 8192, 8192).is_ok());
