@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::program::{Place, Ran, json};
-use crate::verify::{files, store_with_tables};
+use crate::verify::{files, manifest, store_with_tables};
 
 /// Commands that only read, with what they need.
 const READERS: [&[&str]; 3] = [&["query", "-o", "hex"], &["stats"], &["export", "-o", "-"]];
@@ -27,10 +27,6 @@ fn assert_sentence(ran: &Ran, part: &str) {
 
 fn entries(place: &Place) -> u64 {
     json(place.run("verify", &["-o", "json"]).text())["entries"].as_u64().unwrap()
-}
-
-fn manifest(place: &Place) -> std::path::PathBuf {
-    files(place, "").into_iter().find(|path| path.to_string_lossy().contains("MANIFEST-")).unwrap()
 }
 
 #[test]

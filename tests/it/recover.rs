@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::program::{Place, Ran, json, run};
-use crate::verify::{damage_entry, files, store_with_tables};
+use crate::verify::{damage_entry, files, manifest, store_with_tables};
 
 /// LSN, time and payload of every entry that query prints, with its exit code.
 fn entries(dir: &str) -> (Vec<String>, Option<i32>) {
@@ -97,8 +97,7 @@ fn a_lost_manifest_is_rebuilt_from_the_files() {
     let place = store_with_tables();
     let store = place.store().to_str().unwrap().to_owned();
     let (all, _) = entries(&store);
-    let manifest = files(&place, "").into_iter().find(|path| path.to_string_lossy().contains("MANIFEST-")).unwrap();
-    fs::remove_file(manifest).unwrap();
+    fs::remove_file(manifest(&place)).unwrap();
     let ran = place.run("query", &[]).expect(2);
     assert!(ran.stderr.contains("manifest is missing") && ran.stderr.contains("kifa recover"), "{}", ran.stderr);
     place.run("recover", &["--to", &path(&place, "new")]).expect(0);

@@ -39,6 +39,18 @@ pub(crate) fn files(place: &Place, dir: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The newest manifest, alone: one that it superseded may have been left by a daemon that ended just then.
+pub(crate) fn manifest(place: &Place) -> PathBuf {
+    let is_manifest = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("MANIFEST-") && !name.ends_with(".tmp")
+    };
+    let mut found: Vec<PathBuf> = files(place, "").into_iter().filter(is_manifest).collect();
+    let newest = found.pop().expect("a store has a manifest");
+    found.iter().for_each(|older| fs::remove_file(older).unwrap());
+    newest
+}
+
 /// Inverts a byte in the middle of the entry with this number; returns the file, relative to the store.
 pub(crate) fn damage_entry(place: &Place, number: u64) -> String {
     let needle = noise(number).into_bytes();
@@ -111,7 +123,7 @@ fn damage_is_named_with_place_numbers_meaning_and_remedy() {
 #[test]
 fn a_lost_manifest_does_not_keep_it_from_looking() {
     let place = store_with_tables();
-    let manifest = files(&place, "").into_iter().find(|path| path.to_string_lossy().contains("MANIFEST-")).unwrap();
+    let manifest = manifest(&place);
     let bytes = fs::read(&manifest).unwrap();
     for harm in [&b""[..], &bytes[..100], b"MANIFEST"] {
         fs::write(&manifest, harm).unwrap();
