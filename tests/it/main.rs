@@ -12,6 +12,8 @@ mod bad_input;
 #[cfg(feature = "cli")]
 mod config;
 #[cfg(all(feature = "cli", unix))]
+mod confirm;
+#[cfg(all(feature = "cli", unix))]
 mod ctl;
 #[cfg(all(feature = "cli", unix))]
 mod daemon;
@@ -23,6 +25,8 @@ mod follow;
 mod lifecycle;
 #[cfg(feature = "cli")]
 mod main_job;
+#[cfg(all(feature = "cli", unix))]
+mod net;
 #[cfg(all(feature = "cli", unix))]
 mod permissions;
 #[cfg(feature = "cli")]

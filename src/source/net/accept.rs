@@ -1,7 +1,7 @@
 //! Who is let in: limits on connections, and what happens when descriptors run out.
 //!
-//! - The soft limit on open files is raised as far as it is needed and allowed. What the log and the files of other sources
-//!   need is kept back: connections must not starve them.
+//! - The soft limit on open files is raised as far as it is needed and allowed. The last descriptors are the log's: a
+//!   connection that would take one of them is turned away, because a log that cannot open its next file stops.
 //! - Whoever is turned away is told why, in one line, and counted.
 //! - When the system has no descriptor left all the same, one that was kept in reserve is given up for a moment, to take the
 //!   connection and turn it away; then accepting pauses. Connections that are open go on meanwhile.
@@ -12,6 +12,7 @@ use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use mio::Interest;
@@ -27,10 +28,10 @@ use super::notes::Kind;
 use super::stream::Stream;
 use super::{Net, Owner};
 
-/// Descriptors that are kept for the log, files, and what else the process needs.
-const DESCRIPTORS_KEPT: u64 = 128;
-/// Connections that are possible whatever the limits are.
-const CONNECTIONS_MIN: usize = 16;
+/// Descriptors that the process needs besides connections and followed files: the log's, standard streams, listeners.
+const DESCRIPTORS_OWN: u64 = 96;
+/// The last descriptors below the limit, which no connection gets.
+const DESCRIPTORS_KEPT: u64 = 24;
 /// Connections taken from one listener in one turn.
 const TURN_MAX: usize = 64;
 /// Connections that were turned away and are waited for to read why, beyond the limit.
@@ -40,23 +41,27 @@ const SESSIONS_MAX: usize = 64;
 /// How long accepting pauses when there is no descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Raises the soft limit on open files to what so many connections need; returns how many connections there can be.
-pub(super) fn raise_descriptor_limit(connections_max: usize) -> usize {
-    let wanted = connections_max as u64 + DESCRIPTORS_KEPT;
+/// Raises the soft limit on open files to what so many connections and `files` need; returns the descriptor from which on
+/// no connection is let in.
+pub(super) fn raise_descriptor_limit(connections_max: usize, files: usize) -> u64 {
+    let others = DESCRIPTORS_OWN + (SESSIONS_MAX + DISMISSED_MAX + files) as u64;
+    let wanted = connections_max as u64 + others;
     let limit = getrlimit(Resource::Nofile);
-    let Some(current) = limit.current.filter(|&current| current < wanted) else { return connections_max };
-    let target = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(target), maximum: limit.maximum });
-    let allowed = if raised.is_ok() { target } else { current };
-    let room = (allowed.saturating_sub(DESCRIPTORS_KEPT) as usize)
-        .clamp(CONNECTIONS_MIN.min(connections_max), connections_max);
-    if room < connections_max {
-        warn!(
-            "the system allows {allowed} open files, so there can be {room} connections instead of {connections_max}; raise the \
-             limit (ulimit -n, LimitNOFILE)"
-        );
+    let Some(current) = limit.current else { return u64::MAX };
+    let mut allowed = current;
+    if current < wanted {
+        let target = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(target), maximum: limit.maximum }).is_ok() {
+            allowed = target;
+        }
+        if allowed < wanted {
+            warn!(
+                "the system allows {allowed} open files, which may not be enough for {connections_max} connections; raise the \
+                 limit to {wanted} (ulimit -n, LimitNOFILE)"
+            );
+        }
     }
-    room
+    allowed.saturating_sub(DESCRIPTORS_KEPT)
 }
 
 /// A descriptor to be given up.
@@ -114,8 +119,12 @@ impl Net<'_> {
 
     fn admit(&mut self, at: usize, stream: Stream, peer: Option<SocketAddr>) {
         let service = self.listeners[at].service;
-        if let Some(reason) = self.objection(service, peer) {
-            return self.turn_away(at, stream, peer, reason);
+        // The lowest free descriptor is taken first: a high one means that few are left.
+        let is_last = u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= self.descriptor_max);
+        let objection =
+            if is_last { Some("the system allows no more open files") } else { self.objection(service, peer) };
+        if let Some(reason) = objection {
+            return self.turn_away(at, stream, peer, reason, is_last);
         }
         self.serial += 1;
         let owner = Owner { index: self.connections.vacant_key(), serial: self.serial };
@@ -146,7 +155,7 @@ impl Net<'_> {
             Service::Control { .. } => {
                 (self.sessions.len() >= SESSIONS_MAX).then_some("there are as many control connections as there may be")
             }
-            Service::Lines { .. } if self.hub.connections >= self.connections_max => {
+            Service::Lines { .. } if self.hub.connections >= self.hub.limits.connections_max => {
                 Some("there are as many connections as there may be")
             }
             Service::Lines { .. } => {
@@ -157,14 +166,15 @@ impl Net<'_> {
         }
     }
 
-    fn turn_away(&mut self, at: usize, stream: Stream, peer: Option<SocketAddr>, reason: &str) {
+    fn turn_away(&mut self, at: usize, stream: Stream, peer: Option<SocketAddr>, reason: &str, is_last: bool) {
         self.hub.turned_away += 1;
         let label = self.listeners[at].label.clone();
         self.hub.warn(Kind::TurnedAway, || {
             let origin = peer.map_or_else(|| "a local process".to_owned(), |peer| peer.to_string());
             format!("{label}: {origin} was turned away: {reason}")
         });
-        if self.connections.len() >= self.connections_max + SESSIONS_MAX + DISMISSED_MAX {
+        let is_crowded = self.connections.len() >= self.hub.limits.connections_max + SESSIONS_MAX + DISMISSED_MAX;
+        if is_last || is_crowded {
             return dismiss_at_once(stream, &format!("ERR busy {reason}\n"));
         }
         self.serial += 1;

@@ -46,11 +46,9 @@ enum Pending {
     /// The LSN, once it is confirmed.
     Entry(Option<Lsn>),
     /// Everything taken before becomes durable. Asked for when it has been handed over; then what to say.
-    Sync {
-        asked: Option<Asked>,
-        forgotten: Option<String>,
-    },
-    Status(Asked),
+    Sync { asked: Option<Asked>, forgotten: Option<String> },
+    /// Asked for in its turn, so that it knows of what was taken before.
+    Status(Option<Asked>),
     /// Asked for in its turn: the answer names the mode before it.
     Mode(FlushMode, Option<ModeChange>),
     /// How much is durable, as of the answer.
@@ -166,7 +164,7 @@ impl Session {
                 Pending::Durable
             }
             ("SYNC", "") => Pending::Sync { asked: None, forgotten: None },
-            ("STATUS", "") => Pending::Status(hub.log.ask(Request::Stats)?),
+            ("STATUS", "") => Pending::Status(None),
             ("FLUSH-MODE", name) => match mode(name, hub) {
                 Some(mode) => Pending::Mode(mode, None),
                 None => Pending::Line("ERR mode a flush mode is normal, cautious, emergency or default".to_owned()),
@@ -259,12 +257,17 @@ impl Pending {
                     None => format!("OK {}", hub.log.durable_lsn()),
                 })
             }
-            Pending::Status(asked) => match asked.try_take() {
-                Some(Ok(Reply::Stats(stats))) => Some(format!("OK {}", status(hub, &stats))),
-                Some(Ok(Reply::Done)) => unreachable!("a request for numbers is answered with numbers"),
-                Some(Err(error)) => return Err(error),
-                None => None,
-            },
+            Pending::Status(asked) => {
+                let asked = match asked {
+                    Some(asked) => asked,
+                    None => asked.insert(hub.log.ask(Request::Stats)?),
+                };
+                match asked.try_take().transpose()? {
+                    Some(Reply::Stats(stats)) => Some(format!("OK {}", status(hub, &stats))),
+                    Some(Reply::Done) => unreachable!("a request for numbers is answered with numbers"),
+                    None => None,
+                }
+            }
             Pending::Durable => unreachable!("what is told is remembered, so the session answers it"),
             Pending::Mode(mode, change) => {
                 let change = match change {

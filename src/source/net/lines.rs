@@ -24,6 +24,9 @@ use crate::source::framing::{Frame, Framer};
 /// Room for a number and a space in front of a payload that is as long as the limit allows.
 const NUMBER_BYTES_MAX: usize = 21;
 
+/// Room for a HELLO with an id that is too long, so that this can be said.
+const HELLO_BYTES_MAX: usize = 256;
+
 /// Who speaks on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Speaker {
@@ -50,11 +53,11 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(source: SourceIndex, framing: Framing, confirm: bool, line_bytes_max: usize) -> Lines {
-        let room = if confirm { NUMBER_BYTES_MAX } else { 0 };
+        let line_max = if confirm { HELLO_BYTES_MAX.max(line_bytes_max + NUMBER_BYTES_MAX) } else { line_bytes_max };
         Lines {
             source,
             is_confirmed: confirm,
-            framer: Framer::with(framing, line_bytes_max + room),
+            framer: Framer::with(framing, line_max),
             speaker: Speaker::Unknown,
             unread: Vec::new(),
             has_jumped: false,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `listen`, `unix`, `stream` | sockets: opening them, taking connections off them |
 //! | `accept` | who is let in |
+//! | `advance`, `read` | the two halves of a turn |
 //! | `conn` | the life of one connection |
 //! | `lines` | what a connection of a source says, and is told |
 //! | `clients` | producers that number their entries |
@@ -31,6 +32,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod accept;
+mod advance;
 pub(crate) mod clients;
 mod conn;
 mod control;
@@ -39,6 +41,7 @@ mod intake;
 mod lines;
 pub(crate) mod listen;
 mod notes;
+mod read;
 mod stream;
 mod timers;
 mod udp;
@@ -63,8 +66,7 @@ use crate::engine::Log;
 use crate::error::{Error, Result};
 use crate::reactor::watch::Watch;
 use crate::source::Context;
-use conn::{Connection, Phase, Read, Role};
-use control::Ends;
+use conn::{Connection, Role};
 use hub::Hub;
 use listen::{Inherited, Listener, Service};
 use notes::Kind;
@@ -113,7 +115,8 @@ pub(crate) struct Net<'a> {
     buf: Box<[u8]>,
     /// What all connections hold.
     held_bytes: usize,
-    connections_max: usize,
+    /// No connection gets a descriptor from here on.
+    descriptor_max: u64,
     /// A descriptor that is given up to turn somebody away when there is no other.
     reserve: Option<File>,
     /// No connection's time is over before.
@@ -136,7 +139,8 @@ impl<'a> Net<'a> {
         mut inherited: Inherited,
     ) -> Result<Net<'a>> {
         let limits = config.sources.limits;
-        let connections_max = accept::raise_descriptor_limit(limits.connections_max);
+        let files = if config.sources.files.is_empty() { 0 } else { config.sources.file_limits.files_max };
+        let descriptor_max = accept::raise_descriptor_limit(limits.connections_max, files);
         let now = Instant::now();
         let mut hub = Hub::new(context, modes, limits, now);
         let mut listeners = Vec::new();
@@ -191,7 +195,7 @@ impl<'a> Net<'a> {
             listed: Vec::new(),
             buf: vec![0; CHUNK_BYTES.max(udp::BUFFER_BYTES)].into_boxed_slice(),
             held_bytes: 0,
-            connections_max,
+            descriptor_max,
             reserve: accept::reserve(),
             next_deadline: None,
             drops_looked: now,
@@ -236,9 +240,6 @@ impl<'a> Net<'a> {
                 Err(error) => return Err(Error::io("wait for", "sockets", error)),
             }
             self.hub.now = Instant::now();
-            if self.is_stopping && self.farewell.is_none() && !self.hub.intake.is_busy() {
-                self.farewell = Some(self.hub.now + FAREWELL);
-            }
             self.note_events();
             self.expire();
             if self.stop.is_requested() {
@@ -251,21 +252,6 @@ impl<'a> Net<'a> {
         }
     }
 
-    /// Hands over, tells who is confirmed, and writes what can be written.
-    fn advance(&mut self) -> Result<()> {
-        self.hub.intake.submit()?;
-        self.settle()?;
-        self.hand_clients_over()?;
-        for at in 0..self.sessions.len() {
-            self.poll_session(self.sessions[at])?;
-        }
-        while let Some(index) = self.listed.pop() {
-            self.look_at(index);
-        }
-        self.hub.intake.submit()?;
-        self.log.failure().map_or(Ok(()), Err)
-    }
-
     /// How long to sleep. From here on the log wakes the thread; what it has done before is looked at once more.
     fn timeout(&mut self) -> Result<Option<Duration>> {
         if !self.has_work() {
@@ -274,6 +260,9 @@ impl<'a> Net<'a> {
         }
         if self.has_work() {
             return Ok(Some(Duration::ZERO));
+        }
+        if self.is_stopping && self.farewell.is_none() && !self.hub.intake.is_busy() {
+            self.farewell = Some(Instant::now() + FAREWELL);
         }
         let paused = self.listeners.iter().filter(|listener| listener.is_ready).filter_map(|held| held.paused_until);
         let looks_for_drops = self.udp.iter().any(Udp::is_suspect).then_some(self.drops_looked + DROPS_EVERY);
@@ -310,182 +299,6 @@ impl<'a> Net<'a> {
 
     fn connection(&mut self, owner: Owner) -> Option<&mut Connection> {
         self.connections.get_mut(owner.index).filter(|connection| connection.owner == owner)
-    }
-
-    /// Takes in what the log has confirmed.
-    fn settle(&mut self) -> Result<()> {
-        while let Some((range, runs)) = self.hub.intake.confirmed()? {
-            let durable_lsn = self.log.durable_lsn();
-            let mut first = range.first;
-            for run in runs {
-                let next = crate::format::Lsn(first.0 + run.entries);
-                if let Some((client, number)) = run.client {
-                    let last = (number, next.prev());
-                    if self.hub.intake.clients.confirm(client, run.entries, last, durable_lsn) {
-                        self.hub.settled.push(client);
-                    }
-                }
-                if let Some(owner) = run.owner
-                    && let Some(connection) = self.connection(owner)
-                {
-                    connection.confirm(first, run.entries, run.bytes);
-                    self.list(owner.index);
-                }
-                first = next;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a connection on the list of those that are looked at before the thread sleeps.
-    fn list(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if !std::mem::replace(&mut connection.is_listed, true) {
-            self.listed.push(index);
-        }
-    }
-
-    /// Ends connections that another has taken the place of, and lets those speak whose turn it is.
-    fn hand_clients_over(&mut self) -> Result<()> {
-        while let Some(client) = self.hub.settled.pop() {
-            let Some((heir, before)) = self.hub.intake.clients.inherit(client) else { continue };
-            self.hub.replaced.extend(before);
-            let Some(connection) = self.connection(heir) else { continue };
-            let Role::Lines(lines) = &mut connection.role else { continue };
-            let unread = lines.greet(client);
-            let connection = &mut self.connections[heir.index];
-            lines::greet(connection, &mut self.hub, client);
-            lines::take(connection, &mut self.hub, &unread)?;
-            self.list(heir.index);
-        }
-        let replaced = std::mem::take(&mut self.hub.replaced).into_iter();
-        for owner in replaced.chain(std::mem::take(&mut self.hub.superseded)) {
-            let Some(connection) = self.connection(owner).filter(|held| held.phase == Phase::Open) else { continue };
-            connection.end("ERR replaced another connection has said HELLO for this client");
-            self.list(owner.index);
-        }
-        Ok(())
-    }
-
-    fn poll_session(&mut self, index: usize) -> Result<()> {
-        let Connection { role, replies, phase, in_flight_bytes, .. } = &mut self.connections[index];
-        let Role::Control(session) = role else { return Ok(()) };
-        session.poll(&mut Ends { replies, phase, in_flight_bytes }, &mut self.hub)?;
-        self.list(index);
-        Ok(())
-    }
-
-    /// Writes what a connection is owed, queues it to be read if it may be, and lets it go when it is done.
-    fn look_at(&mut self, index: usize) {
-        let Some(connection) = self.connections.get_mut(index) else { return };
-        connection.is_listed = false;
-        connection.write(self.hub.now);
-        match connection.phase {
-            Phase::Gone => return self.remove(index),
-            Phase::Finishing => {}
-            _ if connection.is_held_back(self.hub.limits.connection_bytes_max) => {}
-            _ if connection.is_readable && !connection.is_queued => {
-                connection.is_queued = true;
-                self.ready.push_back(index);
-            }
-            _ => {}
-        }
-        if connection.phase != Phase::Open {
-            self.set_deadline(index);
-        }
-        self.count_held(index);
-    }
-
-    /// Reads from everybody who has something to say, once each, while there is room.
-    fn read(&mut self) -> Result<()> {
-        for _ in 0..self.ready.len() {
-            if self.hub.intake.is_blocked() {
-                return Ok(());
-            }
-            let Some(index) = self.ready.pop_front() else { return Ok(()) };
-            let Some(connection) = self.connections.get_mut(index) else { continue };
-            connection.is_queued = false;
-            if connection.phase == Phase::Finishing || connection.is_held_back(self.hub.limits.connection_bytes_max) {
-                continue;
-            }
-            self.read_from(index)?;
-            self.list(index);
-        }
-        Ok(())
-    }
-
-    fn read_from(&mut self, index: usize) -> Result<()> {
-        let (connection, hub) = (&mut self.connections[index], &mut self.hub);
-        match connection.read(&mut self.buf[..CHUNK_BYTES]) {
-            Read::Nothing => return Ok(()),
-            Read::Bytes(_) if connection.phase != Phase::Open => return Ok(()),
-            Read::End if connection.phase == Phase::Ending => return Ok(()),
-            Read::End | Read::Failed if connection.phase != Phase::Open => connection.phase = Phase::Gone,
-            Read::Bytes(bytes) => {
-                connection.heard = hub.now;
-                let chunk = &self.buf[..bytes];
-                match connection.role {
-                    Role::Lines(_) => lines::take(connection, hub, chunk)?,
-                    Role::Control(_) | Role::Nobody => take_requests(connection, hub, chunk)?,
-                }
-                self.set_deadline(index);
-            }
-            Read::End => match connection.role {
-                Role::Lines(_) => lines::finish(connection, hub),
-                Role::Control(_) | Role::Nobody => connection.phase = Phase::Finishing,
-            },
-            Read::Failed => {
-                if let Role::Lines(_) = connection.role {
-                    lines::refuse_unfinished(connection, hub, "the connection broke within it");
-                }
-                connection.phase = Phase::Gone;
-            }
-        }
-        self.count_held(index);
-        self.limit_memory();
-        Ok(())
-    }
-
-    /// Counts what a connection holds by now.
-    fn count_held(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        let held_bytes = connection.count_held_bytes();
-        self.held_bytes = self.held_bytes + held_bytes - std::mem::replace(&mut connection.held_bytes, held_bytes);
-    }
-
-    /// Keeps what all connections hold within its limit.
-    fn limit_memory(&mut self) {
-        while self.held_bytes > self.hub.limits.partial_bytes_max {
-            let largest = self.connections.iter().max_by_key(|(_, connection)| connection.held_bytes);
-            let Some(index) = largest.map(|(index, _)| index) else { return };
-            let connection = &mut self.connections[index];
-            match &mut connection.role {
-                Role::Lines(lines) if lines.line_held_bytes() * 2 >= connection.held_bytes => {
-                    lines::refuse_unfinished(connection, &mut self.hub, "unfinished lines take too much memory");
-                }
-                _ => {
-                    let origin = connection.origin();
-                    self.hub.warn(Kind::Memory, || format!("{origin} was disconnected: it does not read its answers"));
-                    connection.phase = Phase::Gone;
-                    connection.replies = Default::default();
-                }
-            }
-            self.count_held(index);
-            self.list(index);
-        }
-    }
-
-    fn receive(&mut self) -> Result<()> {
-        for udp in &mut self.udp {
-            udp.receive(&mut self.hub, &mut self.buf)?;
-        }
-        if self.hub.now >= self.drops_looked + DROPS_EVERY {
-            self.drops_looked = self.hub.now;
-            for udp in &mut self.udp {
-                udp.look_for_drops(&mut self.hub);
-            }
-        }
-        Ok(())
     }
 
     fn remove(&mut self, index: usize) {
@@ -564,14 +377,6 @@ fn note(connections: &mut Slab<Connection>, listed: &mut Vec<usize>, index: usiz
     connection.note(event.is_readable(), event.is_writable(), is_closed);
     if !std::mem::replace(&mut connection.is_listed, true) {
         listed.push(index);
-    }
-}
-
-fn take_requests(connection: &mut Connection, hub: &mut Hub<'_>, chunk: &[u8]) -> Result<()> {
-    let Connection { role, replies, phase, in_flight_bytes, .. } = connection;
-    match role {
-        Role::Control(session) => session.take(&mut Ends { replies, phase, in_flight_bytes }, hub, chunk),
-        Role::Lines(_) | Role::Nobody => Ok(()),
     }
 }
 
