@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
@@ -197,9 +197,7 @@ impl<'a> Run<'a> {
         }
         let early = daemon.has_ended();
         let (told, status) = daemon.kill()?;
-        if early {
-            broken.push(format!("the daemon ended by itself ({status}); daemon.log tells why"));
-        }
+        broken.extend(ended_early(early, status)?);
         Ok((told, "killed".to_owned()))
     }
 
@@ -213,9 +211,7 @@ impl<'a> Run<'a> {
             let early = daemon.has_ended();
             self.ground.power_off()?;
             let (told, status) = daemon.kill()?;
-            if early {
-                broken.push(format!("the daemon ended by itself ({status}); daemon.log tells why"));
-            }
+            broken.extend(ended_early(early, status)?);
             return Ok((told, "power cut behind the last answer".to_owned()));
         }
         // Whoever has entries that wait for an answer must notice; whoever has none may be told at any time.
@@ -330,6 +326,15 @@ impl<'a> Run<'a> {
         }
         println!("{}", if self.is_broken { "THE PROMISE IS BROKEN" } else { "the promise holds" });
         Ok(!self.is_broken)
+    }
+}
+
+/// What it means that a daemon has ended although its disk was there; an error if it did not even start.
+fn ended_early(early: bool, status: ExitStatus) -> Result<Option<String>, String> {
+    let what = format!("the daemon ended by itself ({status}); daemon.log tells why");
+    match status.code() {
+        Some(64 | 77 | 78) if early => Err(what),
+        _ => Ok(early.then_some(what)),
     }
 }
 
