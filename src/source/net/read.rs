@@ -12,6 +12,10 @@ impl Net<'_> {
     pub(super) fn read(&mut self) -> Result<()> {
         for _ in 0..self.ready.len() {
             if self.hub.intake.is_blocked() {
+                // A batch is full: there may well be room for it.
+                self.hub.intake.submit()?;
+            }
+            if self.hub.intake.is_blocked() {
                 return Ok(());
             }
             let Some(index) = self.ready.pop_front() else { return Ok(()) };
