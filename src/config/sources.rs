@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::format::ENTRY_PAYLOAD_BYTES_MAX;
 use crate::source::names::NAME_BYTES_MAX;
 
+/// Name of the source of entries that come by the control socket; no other source may have it.
+pub(crate) const APPEND_NAME: &str = "append";
+
 /// How a stream is cut into entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Framing {
@@ -218,11 +221,13 @@ impl UdpSource {
 impl Sources {
     /// Whether there is nothing to read from.
     pub(crate) fn is_empty(&self) -> bool {
-        self.stdin.is_none()
-            && self.files.is_empty()
-            && self.tcp.is_empty()
-            && self.unix.is_empty()
-            && self.udp.is_empty()
+        self.count() == 0
+    }
+
+    /// How many there are, a pattern for files counted as one.
+    pub(crate) fn count(&self) -> usize {
+        let listed = self.files.len() + self.tcp.len() + self.unix.len() + self.udp.len();
+        usize::from(self.stdin.is_some()) + listed
     }
 
     /// Checks what no setting can be checked for alone: a sentence, if two of them do not go together.
@@ -238,6 +243,11 @@ impl Sources {
         let mut names: Vec<(String, &str)> = Vec::new();
         for (name, key) in self.names() {
             check_name(&name).map_err(|what| format!("{key}: {what}; give it one with name = \"…\""))?;
+            if name == APPEND_NAME {
+                return Err(format!(
+                    "{key}: the name \"{name}\" is that of entries from kifa append; give the source another (name = \"…\")"
+                ));
+            }
             if let Some((_, other)) = names.iter().find(|(held, _)| *held == name) {
                 let keys =
                     if *other == key { format!("two of {key}") } else { format!("one of {other} and one of {key}") };

@@ -278,6 +278,8 @@ fn addresses_paths_and_names_that_cannot_be_right() {
     );
     let taken = "[sources]\ntcp = [{ address = \"a:1\", name = \"stdin\" }]";
     assert!(load(taken, &[], &[]).unwrap_err().contains("the same name, \"stdin\""));
+    let append = "[sources]\ntcp = [{ address = \"a:1\", name = \"append\" }]";
+    assert!(load(append, &[], &[]).unwrap_err().contains("is that of entries from kifa append"));
     let empty = "[sources]\ntcp = [{ address = \"a:1\", name = \"\" }]";
     assert!(load(empty, &[], &[]).unwrap_err().ends_with("the name of a source has 0 bytes; it must have 1 to 255"));
     let small = load("[ingester]\nconnection_buffer_kib = 512\n", &[], &[]).unwrap_err();

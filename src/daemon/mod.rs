@@ -22,6 +22,8 @@
 
 mod bell;
 pub(crate) mod control;
+#[cfg(unix)]
+mod inherit;
 mod modes;
 mod notify;
 pub(crate) mod signals;
@@ -41,6 +43,7 @@ use std::thread;
 
 use tracing::{debug, info};
 
+use crate::config::sources::APPEND_NAME;
 use crate::config::{Config, ConfigError};
 use crate::engine::Log;
 use crate::error::{Error, Result};
@@ -134,8 +137,20 @@ fn report(board: &Board, end: &Result<End>) {
                 text.push_str(&format!(", {count} {what}"));
             }
         }
-        info!("{text}");
+        // Whoever was not heard of needs no line, but for a source that somebody has configured.
+        if totals != Totals::default() || name != APPEND_NAME {
+            info!("{text}");
+        }
     }
+}
+
+/// One line for whoever looks at the service.
+fn status(config: &Config, log: &Log) -> String {
+    let sources = match config.sources.count() {
+        1 => "1 source".to_owned(),
+        count => format!("{count} sources"),
+    };
+    format!("Reading from {sources}, flush mode {}", log.flush_mode())
 }
 
 /// An open source: runs to its end on a thread of its own.
@@ -172,7 +187,7 @@ fn open_sockets<'a>(
     modes: &'a ModeControl,
     sources: &mut Vec<Running<'a>>,
 ) -> Result<()> {
-    let net = Net::open(config, context, modes, Inherited::default())?;
+    let net = Net::open(config, context, modes, Inherited::new(inherit::descriptors()?)?)?;
     if !net.has_sources() {
         let running = Arc::new(AtomicUsize::new(sources.len()));
         for source in &mut *sources {
@@ -225,6 +240,7 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
     let (tell, news) = mpsc::channel();
     let (changes, asked) = mpsc::channel();
     let failure_rings = log.watch(bell.ringer());
+    service.notifier.ready(&status(service.config, log));
     let outcome = thread::scope(|scope| {
         let (done, ring) = (tell.clone(), bell.ringer());
         let control = service.modes;
@@ -257,9 +273,9 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
             watchdog: service.watchdog,
             running,
             outcome: Ok(End::Input),
+            has_no_space: false,
             reloads: 0,
         };
-        service.notifier.ready(&supervisor.status());
         supervisor.run()
     });
     drop(failure_rings);

@@ -49,6 +49,8 @@ pub(super) struct Supervisor<'a> {
     /// Sources that have not ended.
     pub(super) running: usize,
     pub(super) outcome: Result<End>,
+    /// What the last look of the watchdog found.
+    pub(super) has_no_space: bool,
     /// Reloads whose change of the flush mode is on its way.
     pub(super) reloads: usize,
 }
@@ -74,17 +76,23 @@ impl Supervisor<'_> {
                 && next_look <= Instant::now()
             {
                 next_look = Instant::now() + Watchdog::pause(*interval);
-                match watchdog.look(self.log) {
-                    Health::Well => self.notifier.watchdog(),
-                    Health::NoSpace => {
-                        self.notifier.watchdog();
-                        self.notifier.status("Waiting for space on the disk: nothing is lost, producers wait");
-                    }
-                    Health::Ill => {}
-                }
+                let health = watchdog.look(self.log);
+                self.on_health(health);
             }
         }
         self.outcome
+    }
+
+    fn on_health(&mut self, health: Health) {
+        if health == Health::Ill {
+            return;
+        }
+        self.notifier.watchdog();
+        let has_no_space = health == Health::NoSpace;
+        if std::mem::replace(&mut self.has_no_space, has_no_space) != has_no_space && !self.stop.is_requested() {
+            let waiting = "Waiting for space on the disk: nothing is lost, producers wait".to_owned();
+            self.notifier.status(&if has_no_space { waiting } else { self.status() });
+        }
     }
 
     fn take_news(&mut self) {
@@ -92,12 +100,8 @@ impl Supervisor<'_> {
             match self.news.try_recv() {
                 Ok(News::Ended(outcome)) => {
                     self.running -= 1;
-                    match outcome {
-                        Err(cause) => self.end(Err(cause)),
-                        Ok(()) if self.running > 0 && !self.stop.is_requested() => {
-                            self.notifier.status(&self.status());
-                        }
-                        Ok(()) => {}
+                    if let Err(cause) = outcome {
+                        self.end(Err(cause));
                     }
                 }
                 Ok(News::Changed(Change::Reconfigured(_))) => {
@@ -173,9 +177,7 @@ impl Supervisor<'_> {
         self.notifier.ready(&self.status());
     }
 
-    /// One line for whoever looks at the service.
-    pub(super) fn status(&self) -> String {
-        let sources = if self.running == 1 { "1 source".to_owned() } else { format!("{} sources", self.running) };
-        format!("Reading from {sources}, flush mode {}", self.log.flush_mode())
+    fn status(&self) -> String {
+        super::status(&self.config, self.log)
     }
 }

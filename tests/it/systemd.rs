@@ -275,6 +275,7 @@ fn the_watchdog_is_fed_while_the_log_waits_for_space() {
     let feeds = manager.feeds(Duration::from_secs(7));
     assert!(feeds >= 30, "{feeds} feeds in seven seconds on a full disk");
     fs::remove_file(&ballast).unwrap();
+    manager.wait_for("STATUS=Reading from 1 source, flush mode cautious");
     writer.join().unwrap().unwrap();
     daemon.end().expect(0);
 }
@@ -353,4 +354,89 @@ fn the_unit_restarts_what_a_restart_can_mend() {
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         assert!(unit.lines().any(|line| line.starts_with("SystemCallFilter=@") && line.contains(call)), "{call}");
     }
+}
+
+/// A daemon that is passed this socket as the service manager passes it: as descriptor 3, with our word for it.
+fn activated(place: &Place, socket: impl Into<std::os::fd::OwnedFd>, args: &[&str]) -> std::process::Command {
+    let kifa = place.command("daemon", args);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"]);
+    shell.arg(kifa.get_program()).args(kifa.get_args()).stdin(socket.into());
+    shell
+}
+
+#[test]
+fn clients_of_a_socket_that_systemd_holds_wait_out_a_restart() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let place = Place::new();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let start = || {
+        let mut command = activated(&place, held.try_clone().unwrap(), &["--tcp", &address, "--confirm"]);
+        Daemon::start_with_its_stdin(&mut command)
+    };
+    let send = |line: &str| {
+        let mut client = std::net::TcpStream::connect(&address).expect("nobody is refused");
+        client.write_all(line.as_bytes()).unwrap();
+        client
+    };
+    let answer = |client| {
+        let mut answer = String::new();
+        BufReader::new(client).read_line(&mut answer).unwrap();
+        answer
+    };
+    let mut daemon = start();
+    daemon.wait_for("is open");
+    assert_eq!(answer(send("one\n")), "OK 1\n");
+    daemon.signal(Signal::TERM);
+    daemon.end().expect(143);
+    // Nobody is there now; the client connects all the same.
+    let waiting = send("two\n");
+    let mut daemon = start();
+    daemon.wait_for("is open");
+    assert_eq!(answer(waiting), "OK 2\n");
+    daemon.signal(Signal::TERM);
+    daemon.end().expect(143);
+    assert_eq!(place.payloads(), ["one", "two"]);
+}
+
+#[test]
+fn unix_sockets_and_datagram_sockets_are_taken_over_too() {
+    use std::io::Write as _;
+    let place = Place::new();
+    let path = place.beside("till.sock");
+    let held = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut command = activated(&place, held.try_clone().unwrap(), &["--unix", path.to_str().unwrap()]);
+    let mut daemon = Daemon::start_with_its_stdin(&mut command);
+    daemon.wait_for("is open");
+    std::os::unix::net::UnixStream::connect(&path).unwrap().write_all(b"one\n").unwrap();
+    place.wait_for_entries(1);
+    daemon.signal(Signal::TERM);
+    daemon.end().expect(143);
+    assert!(path.exists(), "it is the service manager's to remove");
+
+    let held = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let mut command = activated(&place, held.try_clone().unwrap(), &["--udp", &address.to_string()]);
+    let mut daemon = Daemon::start_with_its_stdin(&mut command);
+    daemon.wait_for("is open");
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"two", address).unwrap();
+    place.wait_for_entries(2);
+    daemon.signal(Signal::TERM);
+    daemon.end().expect(143);
+    assert_eq!(place.payloads(), ["one", "two"]);
+}
+
+#[test]
+fn what_is_passed_and_cannot_be_used_is_an_error() {
+    let place = Place::new();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let output = activated(&place, held, &["--stdin"]).output().unwrap();
+    let ran = crate::program::Ran::from(output).expect(78);
+    let expected = format!("the socket tcp:{address} was passed to kifa, but nothing is configured for it");
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    let file = fs::File::open("/dev/null").unwrap();
+    let ran = crate::program::Ran::from(activated(&place, file, &["--stdin"]).output().unwrap()).expect(74);
+    assert!(ran.stderr.contains("descriptor 3 is neither a listening TCP"), "{}", ran.stderr);
 }

@@ -60,7 +60,6 @@ impl Inherited {
     ///
     /// # Errors
     /// Something that is not a listening stream socket or a datagram socket of a kind that is known.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the service manager's sockets are not taken yet"))]
     pub(crate) fn new(descriptors: Vec<OwnedFd>) -> Result<Inherited> {
         let mut inherited = Inherited::default();
         for descriptor in descriptors {

@@ -79,7 +79,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How often drops of datagrams are looked for, while datagrams come.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// Name of the source of entries that come by the control socket.
-const APPEND_SOURCE: &str = "append";
+const APPEND_SOURCE: &str = crate::config::sources::APPEND_NAME;
 /// Name of the control socket in the data directory.
 pub(crate) const CONTROL_SOCKET: &str = "kifa.sock";
 
