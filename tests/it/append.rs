@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kifa::{FlushMode, Log, Options};
 
 use crate::program::{Place, Ran, feed, json, kifa};
-use crate::standin::{Server, StandIn};
+use crate::standin::{Daemon, Server, StandIn};
 
 fn append(place: &Place, args: &[&str]) -> Command {
     place.command("append", args)
@@ -96,6 +96,22 @@ fn beside_a_daemon_it_goes_through_it_and_a_query_shows_it_at_once() {
 }
 
 #[test]
+fn a_query_shows_it_at_once_beside_the_daemon_in_every_mode() {
+    for mode in ["normal", "cautious", "emergency"] {
+        let place = Place::new();
+        let daemon = Daemon::start(&place, &["--flush-mode", mode]);
+        for number in 1..=20usize {
+            assert_eq!(ran(append(&place, &["an entry"])).expect(0).text(), format!("{number}\n"));
+            assert_eq!(place.payloads().len(), number, "{mode}");
+        }
+        let shown = place.run("query", &["--source", "append", "-n", "1", "--show-source"]).expect(0);
+        assert!(shown.text().ends_with(" append an entry\n"), "{}", shown.text());
+        daemon.stop();
+        assert_eq!(place.payloads().len(), 20);
+    }
+}
+
+#[test]
 fn a_stream_is_pipelined_in_order_in_every_mode() {
     let lines: Vec<String> = (1..=20_000).map(|number| format!("line {number} {}", "x".repeat(number % 200))).collect();
     let input = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
@@ -106,6 +122,16 @@ fn a_stream_is_pipelined_in_order_in_every_mode() {
         let ran = feed(&mut append(&place, &["-"]), input.as_bytes()).expect(0);
         assert!(ran.text() == lsns, "each LSN once, in order");
         assert!(daemon.log.durable_lsn().0 >= 20_000);
+        daemon.stop();
+        assert!(place.payloads() == lines);
+    }
+    for mode in ["normal", "cautious"] {
+        let place = Place::new();
+        let daemon = Daemon::start(&place, &["--flush-mode", mode]);
+        assert!(
+            feed(&mut append(&place, &["-"]), input.as_bytes()).expect(0).text() == lsns,
+            "{mode}, the daemon itself"
+        );
         daemon.stop();
         assert!(place.payloads() == lines);
     }
@@ -173,6 +199,47 @@ fn a_daemon_that_is_just_starting_or_stopping_costs_time_and_no_entry() {
     log.close().unwrap();
     let absent = ran(kifa(&["append", "--wait", "0", "--socket", "/absent/kifa.sock", "x"])).expect(69);
     assert!(absent.stderr.contains("no daemon is running"), "{}", absent.stderr);
+}
+
+#[test]
+fn appends_while_daemons_come_and_go_are_stored_once_each() {
+    let place = Place::new();
+    ran(append(&place, &["0"])).expect(0);
+    let store = place.store();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let restarts = std::thread::spawn(move || {
+        let mut lives = 0;
+        while stopped.try_recv().is_err() {
+            let mut daemon = kifa(&["daemon", "--stdin", "-d", store.to_str().unwrap()])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+            drop(daemon.stdin.take());
+            // One that found an append at the lock gave up after two seconds.
+            assert!(matches!(daemon.wait().unwrap().code(), Some(0 | 75)));
+            lives += 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        lives
+    });
+    let mut stored = vec!["0".to_owned()];
+    for number in 1..=150 {
+        let ran = ran(append(&place, &[&number.to_string()]));
+        match ran.code {
+            Some(0) => stored.push(number.to_string()),
+            // It was on its way when the daemon ended: stored or not, at most once.
+            Some(76) => {}
+            _ => panic!("{ran:?}"),
+        }
+    }
+    stop.send(()).unwrap();
+    assert!(restarts.join().unwrap() > 3);
+    let found = place.payloads();
+    let unique: std::collections::BTreeSet<_> = found.iter().collect();
+    assert_eq!(unique.len(), found.len(), "each at most once");
+    assert!(stored.iter().all(|entry| unique.contains(entry)), "what was confirmed is there");
 }
 
 /// Reads a line and, of an APPEND, the payload.

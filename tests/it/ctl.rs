@@ -5,7 +5,7 @@ use std::io::Write as _;
 use kifa::{FlushMode, Options};
 
 use crate::program::{Place, json, kifa};
-use crate::standin::{Server, StandIn};
+use crate::standin::{Daemon, Server, StandIn};
 
 #[test]
 fn requests_and_their_answers_for_people_and_for_scripts() {
@@ -41,6 +41,27 @@ fn requests_and_their_answers_for_people_and_for_scripts() {
     daemon.stop();
     let absent = place.run("ctl", &["status"]).expect(69);
     assert!(absent.stderr.contains("no daemon is running for"), "{}", absent.stderr);
+}
+
+#[test]
+fn the_daemon_itself_obeys() {
+    let place = Place::new();
+    let daemon = Daemon::start(&place, &[]);
+    let ctl = |args: &[&str]| place.run("ctl", args).expect(0).text().to_owned();
+    assert_eq!(ctl(&["flush-mode", "normal"]), "flush mode: normal (before: cautious)\n");
+    assert!(place.run("stats", &[]).expect(0).text().contains("  Flush mode: Normal (configured: Cautious)\n"));
+    assert_eq!(ctl(&["flush-mode", "default"]), "flush mode: cautious (before: normal)\n");
+    place.run("append", &["x"]).expect(0);
+    assert_eq!(ctl(&["sync"]), "durable up to LSN 1\n");
+    let stats = place.run("stats", &[]).expect(0);
+    for part in ["\nDaemon:\n  Process: ", "  Durable up to LSN: 1\n", "\n  append "] {
+        assert!(stats.text().contains(part), "{part}: {}", stats.text());
+    }
+    assert_eq!(json(&ctl(&["status", "-o", "json"]))["pid"], daemon.child.id());
+    let refused = place.run("ctl", &["forget-client", "till-8"]).expect(1);
+    assert!(refused.stderr.contains("till-8 is not known"), "{}", refused.stderr);
+    daemon.stop();
+    place.run("ctl", &["sync"]).expect(69);
 }
 
 #[test]

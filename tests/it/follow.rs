@@ -9,7 +9,7 @@ use kifa::{Batch, Log, Options};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::{Place, Ran, wait_until};
-use crate::standin::StandIn;
+use crate::standin::{Daemon, StandIn};
 
 /// How long a line that must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -165,6 +165,34 @@ fn a_killed_daemon_and_the_next_one_leave_each_entry_once() {
     assert!(followed.iter().map(String::as_str).eq(expected.text().lines()), "each entry once, in order");
     let (rest, _) = follower.end();
     assert_eq!(rest, [""; 0]);
+}
+
+#[test]
+fn a_daemon_at_full_speed_is_followed_once_in_order() {
+    use std::io::Write as _;
+    let place = Place::with_lines(&["first"]);
+    let mut daemon = Daemon::start(&place, &[]);
+    let mut child = place.command("query", &["-f", "-o", "hex"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut stdin = daemon.child.stdin.take().unwrap();
+    const COUNT: u64 = 200_000;
+    let writer = std::thread::spawn(move || {
+        let mut input = String::new();
+        for number in 2..=COUNT {
+            input.push_str(&format!("{number:0150}\n"));
+        }
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin
+    });
+    for lsn in 1..=COUNT {
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(&line[..16], format!("{lsn:016x}"));
+    }
+    drop(writer.join().unwrap());
+    Ran::from(daemon.child.wait_with_output().unwrap()).expect(0);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(lines.next().is_none());
 }
 
 #[test]

@@ -1,15 +1,43 @@
-//! A stand-in for the daemon's socket: the library's log in this process, and what is asked of the control protocol; and
-//! servers that answer wrongly.
+//! Daemons for those who talk to one: the real one; a stand-in whose log is in this process, so that a test knows what is
+//! durable when; and servers that answer wrongly.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kifa::{FlushMode, Log, Options};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::program::{Place, Ran, wait_until};
+
+/// A running daemon that reads from its standard input, which stays open.
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
+}
+
+impl Daemon {
+    /// Returns when its socket is there.
+    #[track_caller]
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Daemon {
+        // A socket that an earlier one left behind says nothing.
+        let _ = std::fs::remove_file(place.store().join("kifa.sock"));
+        let child = place.start(args);
+        wait_until("the daemon listens", || place.store().join("kifa.sock").exists());
+        Daemon { child }
+    }
+
+    /// Ends it by SIGTERM.
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        Ran::from(self.child.wait_with_output().unwrap()).expect(143);
+    }
+}
 
 /// Listens on the socket of the store in `dir` and hands each connection to `serve`, on a thread of its own.
 pub(crate) struct Server {

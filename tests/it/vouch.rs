@@ -59,6 +59,21 @@ fn a_socket_that_lies_hangs_or_babbles_changes_nothing_but_what_validates() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn the_daemon_itself_listens_in_a_directory_whose_name_is_too_long_for_a_socket() {
+    let place = Place::new();
+    let long = place.beside(&"d".repeat(200));
+    let dir = long.to_str().unwrap();
+    let mut command = crate::program::kifa(&["daemon", "--stdin", "-d", dir]);
+    let mut daemon = command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    crate::program::wait_until("it listens", || long.join("kifa.sock").exists());
+    assert_eq!(crate::program::run(&["append", "-d", dir, "x"]).expect(0).text(), "1\n");
+    assert!(crate::program::run(&["query", "-d", dir]).expect(0).text().ends_with(" x\n"));
+    drop(daemon.stdin.take());
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_directory_whose_name_is_too_long_for_a_socket_is_served_all_the_same() {
     let place = Place::new();
     let deep = place.beside(&"d".repeat(120)).join("e".repeat(60));
