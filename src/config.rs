@@ -169,7 +169,26 @@ impl Config {
         config.read_flags(flags)?;
         config.apply();
         config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
+        config.check_flags()?;
         Ok(config)
+    }
+
+    /// A flag that speaks for other sources, where there are none of them, does nothing: whoever wrote it means something
+    /// else. In a variable or a file it may be meant for another day.
+    fn check_flags(&self) -> Result<(), ConfigError> {
+        let sources = &self.sources;
+        let is_answered = sources.stdin.is_some() || !sources.tcp.is_empty() || !sources.unix.is_empty();
+        let idle = [
+            ("confirm", is_answered, "nothing could be answered: add --stdin, --tcp or --unix"),
+            ("file_from", !sources.files.is_empty(), "there is no file to follow: add --file"),
+        ];
+        for ((_, origin), key) in self.values.iter().zip(&KEYS) {
+            let is_flag = matches!(origin, Origin::Flag(_));
+            if let Some((.., what)) = idle.iter().find(|(name, is_used, _)| is_flag && *name == key.name && !is_used) {
+                return Err(ConfigError::at(origin, what));
+            }
+        }
+        Ok(())
     }
 
     /// Puts the values into effect, whatever layer each came from.

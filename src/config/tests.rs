@@ -266,6 +266,14 @@ fn addresses_paths_and_names_that_cannot_be_right() {
         let error = load("", &[], &[(key, text)]).expect_err(text);
         assert!(error.contains(expected), "{key} {text}: {error}");
     }
+    let alone = |flag: &'static str, text: &str| {
+        let flags = vec![("udp", "127.0.0.1:514".to_owned()), (flag, text.to_owned())];
+        Config::load("absent".into(), None, &[], flags).unwrap_err()
+    };
+    let (confirm, from) = (alone("confirm", "true"), alone("file_from", "end"));
+    assert!(confirm.is_usage && from.is_usage);
+    assert_eq!(confirm.message, "--confirm: nothing could be answered: add --stdin, --tcp or --unix");
+    assert_eq!(from.message, "--file-from: there is no file to follow: add --file");
     let long = "x".repeat(104);
     assert!(
         load("", &[], &[("unix", &long)]).unwrap_err().contains("has 104 bytes; the path of a socket may have 103")

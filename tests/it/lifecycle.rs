@@ -322,3 +322,21 @@ fn a_failure_of_an_idle_log_ends_the_daemon_at_once() {
     place.daemon(b"two\n", &[]).expect(0);
     assert_eq!(place.payloads(), ["one", "two"]);
 }
+
+#[test]
+fn the_end_of_one_source_leaves_the_others_running() {
+    let place = Place::new();
+    let socket = place.beside("till.sock");
+    let mut daemon = start(&place, &["--stdin", "--unix", socket.to_str().unwrap()]);
+    daemon.write(b"one\n");
+    daemon.close_stdin();
+    daemon.wait_for("standard input has ended");
+    std::os::unix::net::UnixStream::connect(&socket).unwrap().write_all(b"two\n").unwrap();
+    place.wait_for_entries(2);
+    daemon.signal(Signal::INT);
+    let ran = daemon.end().expect(130);
+    assert!(ran.stderr.contains("stopped by SIGINT: 2 entries stored"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("stdin: 1 stored"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("unix:{}: 1 stored", socket.display())), "{}", ran.stderr);
+    assert_eq!(place.payloads(), ["one", "two"]);
+}

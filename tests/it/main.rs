@@ -6,9 +6,9 @@
 #[cfg(all(feature = "cli", unix))]
 mod append;
 #[cfg(feature = "cli")]
-mod bench;
-#[cfg(feature = "cli")]
 mod bad_input;
+#[cfg(feature = "cli")]
+mod bench;
 #[cfg(feature = "cli")]
 mod config;
 #[cfg(all(feature = "cli", unix))]

@@ -440,3 +440,20 @@ fn what_is_passed_and_cannot_be_used_is_an_error() {
     let ran = crate::program::Ran::from(activated(&place, file, &["--stdin"]).output().unwrap()).expect(74);
     assert!(ran.stderr.contains("descriptor 3 is neither a listening TCP"), "{}", ran.stderr);
 }
+
+/// The socket unit and the sample of settings are installed together: what is passed is a source.
+#[test]
+fn every_socket_of_the_socket_unit_is_a_source_of_the_sample() {
+    let (unit, settings) = (shipped("kifa.socket"), shipped("kifa.env"));
+    let listens: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("Listen")).collect();
+    assert!(!listens.is_empty());
+    for listen in listens {
+        let (kind, address) = listen.split_once('=').unwrap();
+        let variable = match kind {
+            "Datagram" => "KIFA_UDP",
+            _ if address.starts_with('/') => "KIFA_UNIX",
+            _ => "KIFA_TCP",
+        };
+        assert!(settings.lines().any(|line| line == format!("{variable}={address}")), "{listen}");
+    }
+}
