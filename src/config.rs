@@ -137,7 +137,31 @@ impl Config {
         variables: &[(OsString, OsString)],
         flags: Vec<FlagValue>,
     ) -> Result<Config, ConfigError> {
+<<<<<<< HEAD
         let config = Config::put_together(data_dir, file, variables, &flags)?;
+=======
+        let file = read_file(&data_dir, file)?;
+        Config::of_layers(data_dir, file, variables, flags)
+    }
+
+    /// As [`Config::load`], with path and text of the file at hand.
+    pub(crate) fn of_layers(
+        data_dir: PathBuf,
+        file: Option<(PathBuf, String)>,
+        variables: &[(OsString, OsString)],
+        flags: Vec<FlagValue>,
+    ) -> Result<Config, ConfigError> {
+        let mut config = Config::new(data_dir);
+        let home = variables.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
+        let style = Style { expands: true, home };
+        if let Some((path, text)) = file {
+            config.read_toml(&path, &text, style)?;
+        }
+        config.read_variables(variables, style)?;
+        config.read_flags(&flags)?;
+        config.apply();
+        config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
+>>>>>>> 13ad31c (fuzzing: give every decoder a target, seeds, and a replay in the tests)
         config.sources.check().map_err(ConfigError::new)?;
         if config.sources.is_empty() {
             let message = "there is nothing to read from: add --stdin, --file PATH, --tcp ADDR, --udp ADDR or --unix PATH \
@@ -264,16 +288,10 @@ impl Config {
         Ok(())
     }
 
-    fn read_file(&mut self, named: Option<&Path>, style: Style<'_>) -> Result<(), ConfigError> {
-        let path = named.map_or_else(|| self.data_dir.join("kifa.toml"), Path::to_owned);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if named.is_none() && is_absent(&error) => return Ok(()),
-            Err(error) => return Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))),
-        };
+    fn read_toml(&mut self, path: &Path, text: &str, style: Style<'_>) -> Result<(), ConfigError> {
         let line = |at: usize| 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count();
-        let origin = |at: usize| Origin::File { path: path.clone(), line: line(at) };
-        let root = DeTable::parse(&text).map_err(|error| {
+        let origin = |at: usize| Origin::File { path: path.to_owned(), line: line(at) };
+        let root = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             ConfigError::at(&origin(at), &format!("not valid TOML: {}", error.message().replace('\n', ", ")))
         })?;
@@ -295,6 +313,16 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// Path and text of the configuration file; `None` where none is named and none is there.
+fn read_file(data_dir: &Path, named: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let path = named.map_or_else(|| data_dir.join("kifa.toml"), Path::to_owned);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if named.is_none() && is_absent(&error) => Ok(None),
+        Err(error) => Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))),
     }
 }
 

@@ -73,6 +73,11 @@ mod daemon;
 mod engine;
 mod error;
 mod format;
+// What fuzzing needs of the decoders, and tests of fuzzing's corpora.
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(feature = "fuzzing"), allow(unreachable_pub))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod io;
 mod manifest;
 mod memtable;

@@ -27,7 +27,7 @@ mod sources;
 mod stats;
 mod status;
 mod tail;
-mod time;
+pub(crate) mod time;
 mod verify;
 
 use std::ffi::OsString;

@@ -276,7 +276,7 @@ fn take_numbered(connection: &mut Connection, hub: &mut Hub<'_>, client: ClientK
 }
 
 /// `NUMBER PAYLOAD`: a decimal number from 1 on, one space, at least one byte.
-fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
     let space = line.iter().take(NUMBER_BYTES_MAX).position(|&byte| byte == b' ')?;
     let (digits, payload) = (&line[..space], &line[space + 1..]);
     if payload.is_empty() || !digits.iter().all(u8::is_ascii_digit) {

@@ -47,6 +47,9 @@ mod timers;
 mod udp;
 mod unix;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use lines::split_number;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
