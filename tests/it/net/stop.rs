@@ -110,3 +110,22 @@ fn everything_confirmed_and_everything_accepted_is_there() {
     let told: Vec<_> = answers.lines().enumerate().map(|(n, a)| (lsn(a), format!("stdin {n}").into_bytes())).collect();
     assert!(told.len() > 50 && told.iter().all(holds));
 }
+
+#[test]
+fn who_reads_its_answers_late_still_gets_those_of_everything_that_was_accepted() {
+    let place = Place::new();
+    let served = place.serve(&["--tcp", "127.0.0.1:0", "--confirm"]);
+    let mut client = served.tcp();
+    client.get().set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let lines = b"x\n".repeat(64 << 10);
+    // Until nothing more is read from it, because it does not read.
+    while client.get().write(&lines).is_ok() {}
+    served.signal(rustix::process::Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500));
+    let answers = client.last_words();
+    served.end().expect(143);
+    let told: Vec<u64> = answers.lines().map(lsn).collect();
+    let count = told.len() as u64;
+    assert!(told.into_iter().eq(1..=count));
+    assert_eq!(stored(&place).len() as u64, count);
+}
