@@ -137,31 +137,7 @@ impl Config {
         variables: &[(OsString, OsString)],
         flags: Vec<FlagValue>,
     ) -> Result<Config, ConfigError> {
-<<<<<<< HEAD
         let config = Config::put_together(data_dir, file, variables, &flags)?;
-=======
-        let file = read_file(&data_dir, file)?;
-        Config::of_layers(data_dir, file, variables, flags)
-    }
-
-    /// As [`Config::load`], with path and text of the file at hand.
-    pub(crate) fn of_layers(
-        data_dir: PathBuf,
-        file: Option<(PathBuf, String)>,
-        variables: &[(OsString, OsString)],
-        flags: Vec<FlagValue>,
-    ) -> Result<Config, ConfigError> {
-        let mut config = Config::new(data_dir);
-        let home = variables.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
-        let style = Style { expands: true, home };
-        if let Some((path, text)) = file {
-            config.read_toml(&path, &text, style)?;
-        }
-        config.read_variables(variables, style)?;
-        config.read_flags(&flags)?;
-        config.apply();
-        config.options.validate().map_err(|error| ConfigError::new(error.to_string()))?;
->>>>>>> 13ad31c (fuzzing: give every decoder a target, seeds, and a replay in the tests)
         config.sources.check().map_err(ConfigError::new)?;
         if config.sources.is_empty() {
             let message = "there is nothing to read from: add --stdin, --file PATH, --tcp ADDR, --udp ADDR or --unix PATH \
@@ -185,10 +161,23 @@ impl Config {
         variables: &[(OsString, OsString)],
         flags: &[FlagValue],
     ) -> Result<Config, ConfigError> {
+        let file = read_file(&data_dir, file)?;
+        Config::of_layers(data_dir, file, variables, flags)
+    }
+
+    /// All layers, with path and text of the file at hand.
+    pub(crate) fn of_layers(
+        data_dir: PathBuf,
+        file: Option<(PathBuf, String)>,
+        variables: &[(OsString, OsString)],
+        flags: &[FlagValue],
+    ) -> Result<Config, ConfigError> {
         let mut config = Config::new(data_dir);
         let home = variables.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
         let style = Style { expands: true, home };
-        config.read_file(file, style)?;
+        if let Some((path, text)) = file {
+            config.read_toml(&path, &text, style)?;
+        }
         config.read_variables(variables, style)?;
         config.read_flags(flags)?;
         config.apply();

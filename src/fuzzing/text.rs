@@ -22,7 +22,7 @@ pub fn config(data: &[u8]) {
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     let file = (PathBuf::from("kifa.toml"), toml.to_owned());
-    match Config::of_layers(PathBuf::from("till"), Some(file), &variables, Vec::new()) {
+    match Config::of_layers(PathBuf::from("till"), Some(file), &variables, &[]) {
         Ok(config) => config.settings().for_each(|setting| assert!(!setting.is_empty())),
         Err(error) => assert!(!error.message.is_empty()),
     }
