@@ -165,14 +165,14 @@ fn a_rotation_is_followed_by_its_link() {
     let reader = place.reader();
     let mut follow = Follow::new(&reader, ScanRange::default());
     assert_eq!(next(&mut follow, Some(3)), [1, 2, 3]);
-    let mut new = Draft::new(2, 1, old.end(), 3, None);
+    // One that goes on behind another end, with the right LSN: a life that a later one has superseded.
+    let mut dead = Draft::new(2, 1, crate::format::record::LogEnd { salt: 9, ..old.end() }, 3, None);
+    dead.group(5, durable(3));
+    let mut new = Draft::new(3, 1, old.end(), 3, None);
     new.group(2, durable(3));
-    // A segment of the same number space that is linked to another end.
-    let mut other = Draft::new(3, 1, first_segment().end(), 0, None);
-    other.group(1, durable(0));
+    place.save(&dead);
     place.save(&new);
-    place.save(&other);
-    assert_eq!(next(&mut follow, Some(5)), [4, 5]);
+    assert_eq!(next(&mut follow, Some(8)), [4, 5]);
     let mut third = Draft::new(4, 1, new.end(), 5, None);
     third.group(1, durable(5));
     third.group(1, durable(6));
