@@ -186,7 +186,13 @@ impl Table {
         twice(&*self.file, || self.read_raw_block_once(block, buf))
     }
 
-    fn read_raw_block_once(&self, block: usize, buf: &mut BlockBuf) -> Result<(BlockHeader, u32), TableError> {
+    /// As [`read_raw_block`](Table::read_raw_block), believing what is read first: for who wants to know of bits that flip
+    /// on their way.
+    pub(crate) fn read_raw_block_once(
+        &self,
+        block: usize,
+        buf: &mut BlockBuf,
+    ) -> Result<(BlockHeader, u32), TableError> {
         let entry = &self.index.0[block];
         buf.starts.clear();
         buf.block.resize(entry.block_bytes as usize, 0);

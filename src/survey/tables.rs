@@ -147,8 +147,10 @@ fn check_blocks(table: &Table, path: &str, depth: &mut Depth<'_>, checked: &mut 
     Ok(())
 }
 
+/// One reading; damage is not read again here, so that [`again`] can tell.
 fn read_block(table: &Table, block: usize, buf: &mut BlockBuf, deep: bool) -> Result<(), TableError> {
-    if deep { table.read_block(block, buf) } else { table.read_raw_block(block, buf).map(drop) }
+    let (header, _) = table.read_raw_block_once(block, buf)?;
+    if deep { table.decode_block(block, &header, buf) } else { Ok(()) }
 }
 
 /// Damage is read a second time: bytes that are bad once and good once tell of the device, not of the file.
