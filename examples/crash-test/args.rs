@@ -72,6 +72,7 @@ fn power_loss(text: &str) -> Result<PowerLoss, String> {
 /// be run. The store stays where it is, to be looked at, and a later run on the same directory starts afresh only with
 /// --clean.
 #[derive(Parser, Clone, Debug)]
+#[command(args_override_self = true)]
 #[command(
     after_long_help = "sigkill needs nothing. lazyfs and cut:N need root and /dev/fuse; --fs also needs mkfs of that file system\nand loop devices."
 )]
