@@ -137,7 +137,7 @@ impl Batch {
 
     /// As [`Batch::checkpoint`]; the value is followed by the LSN (8 bytes, little-endian) of the batch's `entry`, which is
     /// known only when the batch is staged. The key must not be in the batch yet.
-    #[cfg(feature = "cli")]
+    #[cfg(all(feature = "cli", unix))]
     pub(crate) fn checkpoint_with_lsn(&mut self, key: &[u8], value: &[u8], entry: usize) -> Result<()> {
         assert!(entry < self.count, "the entry is in the batch");
         let records = self.records.len();

@@ -1,4 +1,5 @@
 //! What can be changed while the daemon runs, by whoever may: the control socket, signals, a new configuration.
+#![cfg_attr(not(unix), allow(dead_code, reason = "sockets, which need it, are for Unix"))]
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -82,7 +82,8 @@ fn a_new_connection_takes_the_place_of_the_old_one() {
     let served = serve(&place);
     let mut old = served.tcp();
     hello(&mut old, "till");
-    let lines: String = (1..=20_000).map(|number| format!("{number} entry {number}\n")).collect();
+    let entry = |number: u64| format!("entry {number} {}", "x".repeat(500));
+    let lines: String = (1..=20_000).map(|number| format!("{number} {}\n", entry(number))).collect();
     let mut stream = old.get().try_clone().unwrap();
     let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stream, lines.as_bytes()));
     for _ in 0..10 {
@@ -101,7 +102,7 @@ fn a_new_connection_takes_the_place_of_the_old_one() {
     new.send(format!("{number} x\n{} next\n", number + 1).as_bytes());
     assert_eq!(new.lines(2), [format!("OK {number}"), format!("OK {}", number + 1)]);
     served.stop();
-    let expected = (1..=number).map(|number| format!("entry {number}")).chain(["next".to_owned()]);
+    let expected = (1..=number).map(entry).chain(["next".to_owned()]);
     assert!(expected.eq(place.payloads()));
 }
 
