@@ -217,6 +217,6 @@ mod tests {
     fn help_shows_a_command_only_its_own_codes() {
         assert!(help(Some(Query)).contains("nothing matched"));
         assert!(!help(Some(Stats)).contains("SIGTERM"));
-        assert!(help(None).contains("[query, export, tail]"));
+        assert!(help(None).contains("[query, export, tail, bench]"));
     }
 }

@@ -65,9 +65,10 @@ impl View {
     /// writer a group may be read before it was written, and one behind it after that.
     pub(super) fn take(vfs: &dyn Vfs, dir: &Path, writer: &Writer) -> Result<View> {
         let mut suspected: Option<(u64, Error)> = None;
-        let unreadable = Unreadable::default();
-        let tolerant = Tolerant::new(vfs, unreadable.clone());
         for _ in 0..RETRIES_MAX {
+            // What could not be read the last time counts only if it cannot be read this time.
+            let unreadable = Unreadable::default();
+            let tolerant = Tolerant::new(vfs, unreadable.clone());
             let Some(manifest) = newest_manifest(vfs, dir)? else { continue };
             let generation = manifest.generation;
             let view = View::read(&tolerant, &unreadable, manifest, writer);

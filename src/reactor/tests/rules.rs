@@ -113,7 +113,7 @@ fn a_failed_sync_in_the_background_stops_the_log() {
 fn a_table_that_reads_back_wrong_is_not_built_upon() {
     let mut life = Life::open(&SimDisk::new(1), cautious());
     fill_memtable(&mut life);
-    life.disk.fail(Fault::nth(OpClass::Read, 1, FaultKind::FlipBit).on("sst/"));
+    life.disk.fail(Fault::nth(OpClass::Read, 1, FaultKind::FlipBit).and_next().on("sst/"));
     let cause = fail(&mut life, "a flipped bit");
     assert!(matches!(cause, Error::Corrupt(_)), "{cause}");
     assert!(life.core.manifest.current().tables.is_empty());
