@@ -14,7 +14,6 @@ use crate::engine::Log;
 use crate::error::Error;
 use crate::format::FlushMode;
 use crate::io::SyncMethod;
-use crate::io::fs::StoreDir;
 use crate::options::{IoBackend, Options};
 
 /// Length of the raw file: as long as a segment.
@@ -186,7 +185,7 @@ pub(super) fn all(
 
 #[cfg(target_os = "linux")]
 fn honours_dsync(dir: &Path) -> bool {
-    StoreDir::open(dir).is_ok_and(|dir| dir.honours_dsync())
+    crate::io::fs::StoreDir::open(dir).is_ok_and(|dir| dir.honours_dsync())
 }
 
 #[cfg(not(target_os = "linux"))]
