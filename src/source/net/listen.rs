@@ -69,16 +69,18 @@ impl Inherited {
     }
 
     fn add(&mut self, descriptor: OwnedFd) -> io::Result<()> {
-        use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
-        use rustix::net::{AddressFamily, SocketType};
-        let (domain, kind) = (socket_domain(&descriptor)?, socket_type(&descriptor)?);
-        let is_inet = matches!(domain, AddressFamily::INET | AddressFamily::INET6);
+        use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, sockopt::socket_type};
+        let kind = socket_type(&descriptor)?;
+        let family = getsockname(&descriptor)?.address_family();
+        let is_inet = matches!(family, AddressFamily::INET | AddressFamily::INET6);
+        // One that listens has no other side.
+        let is_connected = getpeername(&descriptor).is_ok();
         if is_inet && kind == SocketType::DGRAM {
             let socket = std::net::UdpSocket::from(descriptor);
             self.udp.push((socket.local_addr()?, socket));
             return Ok(());
         }
-        if kind != SocketType::STREAM || !socket_acceptconn(&descriptor)? {
+        if kind != SocketType::STREAM || is_connected || !(is_inet || family == AddressFamily::UNIX) {
             let what =
                 "it is neither a listening stream socket nor a datagram socket; look at the unit's [Socket] section";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
