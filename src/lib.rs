@@ -103,7 +103,7 @@ pub use engine::{Log, Ticket};
 pub use error::{Damage, Error, Result};
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
 pub use io::SyncMethod;
-pub use options::{IoBackend, Options};
+pub use options::{Compression, IoBackend, Options};
 pub use query::{EntryRef, Notice, Reader, Scan, ScanRange, StoreStats};
 pub use reactor::stats::{LogStats, RecoveryStats};
 #[cfg(feature = "sim")]

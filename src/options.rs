@@ -1,6 +1,7 @@
 //! Options of a log, with the limits that bound its memory, checked against each other at open.
 
 use crate::error::{Error, Result};
+use crate::format::table::Codec;
 use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, FlushMode};
 use crate::io::SyncMethod;
 
@@ -14,6 +15,20 @@ pub enum IoBackend {
     Uring,
     /// `pwrite` and data sync.
     Portable,
+}
+
+/// How the blocks of tables are compressed. What does not get smaller is stored as it is. A store may hold any mixture: the
+/// option is for what is written from now on, and merging brings older blocks to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: cheapest to write and to read.
+    #[default]
+    Lz4,
+    /// Zstandard, level 1: half the space of LZ4 for JSON, at about twice its cost.
+    Zstd,
 }
 
 /// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
@@ -34,6 +49,8 @@ pub struct Options {
     pub compaction_threshold: usize,
     /// Whether tables are merged in the background. Default: yes.
     pub compaction_enabled: bool,
+    /// How the blocks of tables are compressed. Default: LZ4.
+    pub compression: Compression,
     /// Which backend does the I/O. Default: auto.
     pub io_backend: IoBackend,
     /// How a durable write reaches the device. Default: auto.
@@ -49,8 +66,19 @@ impl Default for Options {
             channel_capacity: 1024,
             compaction_threshold: 4,
             compaction_enabled: true,
+            compression: Compression::default(),
             io_backend: IoBackend::default(),
             sync_method: SyncMethod::default(),
+        }
+    }
+}
+
+impl Compression {
+    pub(crate) fn codec(self) -> Codec {
+        match self {
+            Compression::None => Codec::None,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
         }
     }
 }

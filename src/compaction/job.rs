@@ -1,7 +1,8 @@
 //! The merge of neighbouring tables, pulled step by step; see the page of [`super`].
 //!
-//! Blocks are copied. Only small ones (what closed flushes leave at their ends) are decoded and packed together, or a
-//! store that is closed after every few entries would keep a block, and an index entry, for each time.
+//! Blocks are copied. Only two kinds are decoded and packed anew: small ones (what closed flushes leave at their ends), or a
+//! store that is closed after every few entries would keep a block, and an index entry, for each time; and those of another
+//! codec than the store is set to.
 
 use std::fmt;
 
@@ -99,7 +100,7 @@ impl MergeJob {
 
 fn copy_block(builder: &mut TableBuilder, table: &Table, block: usize, buf: &mut BlockBuf) -> Result<(), TableError> {
     let (header, crc) = table.read_raw_block(block, buf)?;
-    if header.raw_bytes >= SMALL_BLOCK_RAW_BYTES {
+    if header.raw_bytes >= SMALL_BLOCK_RAW_BYTES && builder.keeps(header.codec) {
         builder.push_block(&header, crc, buf.block());
         return Ok(());
     }
@@ -145,6 +146,34 @@ mod tests {
         let table = Table::open(Box::new(MemFile::of(file)), Some(meta), STORE).expect("the merged table is good");
         table.verify(&mut BlockBuf::default()).expect("the merged table is good");
         table
+    }
+
+    #[test]
+    fn blocks_of_another_codec_are_packed_anew_and_plain_ones_stay() {
+        let lz4 = table(1, &receipts(1, 3000));
+        let plain_bytes = build(2, Codec::None, &receipts(3001, 3000)).0;
+        let facts = merged_facts(std::slice::from_ref(&lz4));
+        let (lz4_bytes, entries) = (lz4.meta().file_bytes, read_all(&lz4));
+        let plain = open(&plain_bytes).expect("the table is good");
+        let all: Vec<Owned> = entries.into_iter().chain(read_all(&plain)).collect();
+        let mut job = MergeJob::new(vec![lz4, plain], 9, Codec::Zstd, facts);
+        let mut file = Vec::new();
+        let meta = loop {
+            match job.step().expect("the inputs are good") {
+                Step::Chunk(chunk) => file.extend_from_slice(&chunk),
+                Step::Done(rest, meta) => {
+                    file.extend_from_slice(&rest);
+                    break meta;
+                }
+            }
+        };
+        let merged = verified(&file, &meta);
+        assert_eq!(read_all(&merged), all);
+        let codecs: Vec<Codec> = (0..merged.block_count())
+            .map(|block| merged.read_raw_block(block, &mut BlockBuf::default()).expect("it is good").0.codec)
+            .collect();
+        assert!(codecs.contains(&Codec::Zstd) && codecs.contains(&Codec::None) && !codecs.contains(&Codec::Lz4));
+        assert!(meta.file_bytes < lz4_bytes + plain_bytes.len() as u64);
     }
 
     proptest! {

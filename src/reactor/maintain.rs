@@ -177,11 +177,11 @@ impl Core {
         let (memtable, facts, first_segment) =
             (Arc::clone(&frozen.memtable), frozen.facts.clone(), frozen.first_segment);
         let id = self.maintenance.next_table_id();
-        let store = self.wal.store;
+        let (store, codec) = (self.wal.store, self.options.compression.codec());
         let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
         self.maintenance.flush = Some(Box::pin(async move {
             until_space(&ops, async || {
-                let source = Flush::start(&memtable, store, id, &facts);
+                let source = Flush::start(&memtable, store, id, codec, &facts);
                 flush(&ops, &vfs, &manifest, store, source, &facts, first_segment).await
             })
             .await
@@ -201,11 +201,11 @@ impl Core {
         let Some(run) = pick(&lengths, &policy) else { return };
         let inputs = tables[run].to_vec();
         let id = self.maintenance.next_table_id();
-        let store = self.wal.store;
+        let (store, codec) = (self.wal.store, self.options.compression.codec());
         let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
         let shared = Arc::clone(&self.shared);
         self.maintenance.merge = Some(Box::pin(async move {
-            until_space(&ops, async || merge(&ops, &vfs, &manifest, &shared, store, id, &inputs).await).await
+            until_space(&ops, async || merge(&ops, &vfs, &manifest, &shared, store, (id, codec), &inputs).await).await
         }));
     }
 
@@ -264,8 +264,8 @@ struct Flush {
 }
 
 impl Flush {
-    fn start(memtable: &Arc<MemTable>, store: StoreId, id: u64, facts: &TableFacts) -> (u64, Source) {
-        let builder = Some(TableBuilder::new(store, id, Codec::Lz4));
+    fn start(memtable: &Arc<MemTable>, store: StoreId, id: u64, codec: Codec, facts: &TableFacts) -> (u64, Source) {
+        let builder = Some(TableBuilder::new(store, id, codec));
         let mut flush = Flush { memtable: Arc::clone(memtable), at: 0, builder, facts: facts.clone() };
         (id, Box::new(move || Ok(flush.step())))
     }
@@ -318,7 +318,7 @@ async fn merge(
     manifest: &ManifestStore,
     shared: &Arc<Shared>,
     store: StoreId,
-    id: u64,
+    (id, codec): (u64, Codec),
     inputs: &[TableMeta],
 ) -> Result<bool> {
     let (metas, opener) = (inputs.to_vec(), Arc::clone(vfs));
@@ -336,7 +336,7 @@ async fn merge(
         Ok(opened) => opened,
         Err(cause) => return damaged(&cause),
     };
-    let mut job = MergeJob::new(tables, id, Codec::Lz4, facts);
+    let mut job = MergeJob::new(tables, id, codec, facts);
     let source: Source = Box::new(move || job.step().map_err(|error| error.cause.into_error(&path(error.table))));
     let meta = match write_table(ops, vfs, store, id, source, Some(shared)).await {
         Ok(meta) => meta,

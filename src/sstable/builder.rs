@@ -11,6 +11,7 @@ use crate::format::table::{
 };
 use crate::format::{BLOCK_BYTES, StoreId, block_ceil};
 use crate::io::AlignedBuf;
+use crate::sstable::codec::Compressor;
 
 /// Raw bytes of entries at which a block is closed; only an entry that is larger by itself exceeds it.
 pub(crate) const BLOCK_RAW_BYTES: usize = 64 << 10;
@@ -21,7 +22,7 @@ const _: () = assert!(BLOCK_RAW_BYTES <= BLOCK_RAW_BYTES_MAX);
 pub(crate) struct TableBuilder {
     store: StoreId,
     id: u64,
-    codec: Codec,
+    compressor: Compressor,
     header: Vec<u8>,
     /// Entries of the open block, before the codec, and what they cover.
     raw: Vec<u8>,
@@ -43,7 +44,7 @@ impl TableBuilder {
         TableBuilder {
             store,
             id,
-            codec,
+            compressor: Compressor::new(codec),
             raw: Vec::with_capacity(BLOCK_RAW_BYTES),
             open: None,
             finished: header.clone(),
@@ -70,6 +71,12 @@ impl TableBuilder {
         let open = self.open.map_or_else(|| Span::of(entry), |open| open.join(Span::of(entry)));
         table::encode_entry(&mut self.raw, open.first_lsn, entry);
         self.open = Some(open);
+    }
+
+    /// Whether a block stored this way is to be copied, or packed anew with this table's codec. A plain one stays plain:
+    /// it was tried.
+    pub(crate) fn keeps(&self, codec: Codec) -> bool {
+        codec == self.compressor.codec() || codec == Codec::None
     }
 
     /// Adds a block of another table of this store as it is, without decoding it. `block` is its header and stored data,
@@ -139,30 +146,13 @@ impl TableBuilder {
     fn close_block(&mut self) {
         let Some(span) = self.open.take() else { return };
         let start = self.finished.len();
-        let codec = self.append_stored();
+        self.finished.resize(start + BLOCK_HEADER_BYTES, 0);
+        let codec = self.compressor.append(&self.raw, &mut self.finished);
         let header = BlockHeader { codec, raw_bytes: self.raw.len(), span };
         let crc = header.seal(&mut self.finished[start..], self.store);
         let block_bytes = self.finished.len() - start;
         self.raw.clear();
         self.add_to_index(&header, crc, block_bytes);
-    }
-
-    /// Appends room for a block's header, and the open block's entries through the codec; plain where that is no shorter.
-    fn append_stored(&mut self) -> Codec {
-        let stored_start = self.finished.len() + BLOCK_HEADER_BYTES;
-        if self.codec == Codec::Lz4 {
-            let bound = lz4_flex::block::get_maximum_output_size(self.raw.len());
-            self.finished.resize(stored_start + bound, 0);
-            let stored = lz4_flex::block::compress_into(&self.raw, &mut self.finished[stored_start..])
-                .expect("the output has the size that compression asks for");
-            if stored < self.raw.len() {
-                self.finished.truncate(stored_start + stored);
-                return Codec::Lz4;
-            }
-        }
-        self.finished.resize(stored_start, 0);
-        self.finished.extend_from_slice(&self.raw);
-        Codec::None
     }
 
     fn add_to_index(&mut self, header: &BlockHeader, crc: u32, block_bytes: usize) {

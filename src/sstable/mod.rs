@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`builder`] | entries (or whole blocks) in, bytes of the file out, in order |
 //! | [`reader`] | an open table: its index and facts, one block at a time, the full check |
+//! | [`codec`] | compression of a block's entries |
 //! | [`index`] | which blocks a range of LSNs and times touches |
 //! | [`salvage`] | good blocks in a file whose index is lost |
 //!
@@ -24,6 +25,7 @@
 //! the format.
 
 mod builder;
+mod codec;
 mod index;
 mod reader;
 mod salvage;

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::codec::Decompressor;
 use super::index::Index;
 use super::{TableError, salvage};
 use crate::format::bytes::Get;
@@ -28,6 +29,7 @@ pub(crate) struct BlockBuf {
     block: Vec<u8>,
     /// The entries, where they had to be decompressed.
     decompressed: Vec<u8>,
+    decompressor: Decompressor,
     plain: bool,
     /// Where each entry starts in the raw bytes.
     starts: Vec<u32>,
@@ -287,13 +289,8 @@ impl BlockBuf {
         self.first_lsn = header.span.first_lsn;
         self.plain = header.codec == Codec::None;
         if !self.plain {
-            self.decompressed.resize(header.raw_bytes, 0);
             let stored = &self.block[BLOCK_HEADER_BYTES..];
-            let raw_bytes = lz4_flex::block::decompress_into(stored, &mut self.decompressed)
-                .map_err(|_| FormatError::Field("compressed data"))?;
-            if raw_bytes != header.raw_bytes {
-                return Err(FormatError::Field("raw length"));
-            }
+            self.decompressor.decompress(header.codec, stored, header.raw_bytes, &mut self.decompressed)?;
         }
         let mut starts = std::mem::take(&mut self.starts);
         let checked = table::scan_entries(self.raw(), &header.span, &mut starts);

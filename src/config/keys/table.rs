@@ -8,7 +8,7 @@ use crate::config::sources::{Defaults, FileSource, FileStart, FileWatch, Listene
 use crate::config::value::{Rule, Value};
 use crate::format::FlushMode;
 use crate::io::SyncMethod;
-use crate::options::IoBackend;
+use crate::options::{Compression, IoBackend};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 const DAY_S: u64 = 86_400;
 
 /// Every setting. The ranges of the library's options are repeated here in the units of the keys; a test compares them.
-pub(crate) static KEYS: [Key; 27] = [
+pub(crate) static KEYS: [Key; 28] = [
     Key {
         table: "storage",
         name: "memtable_flush_threshold_mib",
@@ -43,6 +43,21 @@ pub(crate) static KEYS: [Key; 27] = [
         rule: Rule::Switch,
         default: "true",
         apply: |config, value| config.options.compaction_enabled = value.switch(),
+    },
+    Key {
+        table: "storage",
+        name: "compression",
+        env: "KIFA_COMPRESSION",
+        flag: None,
+        rule: Rule::Words(&["lz4", "zstd", "none"]),
+        default: "lz4",
+        apply: |config, value| {
+            config.options.compression = match value.word() {
+                "zstd" => Compression::Zstd,
+                "none" => Compression::None,
+                _ => Compression::Lz4,
+            }
+        },
     },
     Key {
         table: "storage",

@@ -24,6 +24,8 @@ pub(crate) enum Codec {
     /// One raw LZ4 block.
     #[default]
     Lz4 = 1,
+    /// One Zstandard frame (RFC 8878).
+    Zstd = 2,
 }
 
 impl Codec {
@@ -31,6 +33,7 @@ impl Codec {
         match value {
             0 => Ok(Codec::None),
             1 => Ok(Codec::Lz4),
+            2 => Ok(Codec::Zstd),
             _ => Err(FormatError::Codec(value)),
         }
     }
@@ -199,7 +202,7 @@ impl BlockHeader {
         }
         let plausible = match codec {
             Codec::None => stored_bytes == raw_bytes,
-            Codec::Lz4 => stored_bytes < raw_bytes,
+            Codec::Lz4 | Codec::Zstd => stored_bytes < raw_bytes,
         };
         if !plausible || stored_bytes != block.len() - BLOCK_HEADER_BYTES {
             return Err(FormatError::Field("stored length"));
