@@ -206,6 +206,17 @@ impl Volume {
         Some(Volume { mountpoint })
     }
 
+    /// Leaves no space; the file that takes it.
+    fn fill(&self) -> std::path::PathBuf {
+        use std::io::Write as _;
+        let ballast = self.mountpoint.join("ballast");
+        let mut file = fs::File::create(&ballast).unwrap();
+        while file.write_all(&[7; 1 << 16]).is_ok() {}
+        while file.write_all(&[7; 1 << 12]).is_ok() {}
+        let _ = file.sync_all();
+        ballast
+    }
+
     fn freeze(&self, how: &str) {
         assert!(std::process::Command::new("fsfreeze").arg(how).arg(&self.mountpoint).status().unwrap().success());
     }
@@ -262,12 +273,7 @@ fn the_watchdog_is_fed_while_the_log_waits_for_space() {
     let Some(volume) = Volume::new(&place) else { return };
     let manager = Manager::at(&place.beside("notify"));
     let mut daemon = on_volume(&place, &volume, &manager);
-    let ballast = volume.mountpoint.join("ballast");
-    let mut file = fs::File::create(&ballast).unwrap();
-    while file.write_all(&[7; 1 << 16]).is_ok() {}
-    while file.write_all(&[7; 1 << 12]).is_ok() {}
-    let _ = file.sync_all();
-    drop(file);
+    let ballast = volume.fill();
     let mut stdin = daemon.take_stdin();
     let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(8000).as_bytes()));
     manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
@@ -278,6 +284,34 @@ fn the_watchdog_is_fed_while_the_log_waits_for_space() {
     manager.wait_for("STATUS=Reading from 1 source, flush mode cautious");
     writer.join().unwrap().unwrap();
     daemon.end().expect(0);
+}
+
+/// A drain that waits for space goes on waiting, until somebody insists. The next start has all that was confirmed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_sigint_ends_a_drain_that_cannot_go_on() {
+    use std::io::Write as _;
+    let place = Place::new();
+    let Some(volume) = Volume::new(&place) else { return };
+    let manager = Manager::at(&place.beside("notify"));
+    let mut daemon = on_volume(&place, &volume, &manager);
+    let ballast = volume.fill();
+    let mut stdin = daemon.take_stdin();
+    let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(50_000).as_bytes()));
+    manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
+    daemon.signal(Signal::INT);
+    manager.wait_for("STOPPING=1");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(Path::new(&format!("/proc/{}/exe", daemon.id())).read_link().is_ok(), "it does not give up by itself");
+    let began = Instant::now();
+    daemon.signal(Signal::INT);
+    daemon.end().expect(130);
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    assert!(writer.join().unwrap().is_err(), "more was written than the disk has space for");
+    fs::remove_file(&ballast).unwrap();
+    let store = volume.mountpoint.join("data");
+    let mut next = crate::program::kifa(&["daemon", "--stdin", "-d", store.to_str().unwrap()]);
+    crate::program::feed(&mut next, b"one more\n").expect(0);
 }
 
 fn shipped(name: &str) -> String {
