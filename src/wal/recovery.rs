@@ -8,7 +8,7 @@
 //! | how the log ended | what the new epoch does |
 //! |---|---|
 //! | clean close | goes on in the same segment; nothing is written before the first entry |
-//! | unclean, newest segment without a valid group | takes that segment over, with its links: an epoch that got no entry is superseded |
+//! | unclean, newest segment without a valid group | takes that segment over, with its links, at once if it carries a gap: an epoch that got no entry is superseded |
 //! | unclean, groups above the proven LSN | a new segment: groups, data sync, then the header with its own sync |
 //! | unclean, normal mode held | a header at once, with the gap of 49 LSNs that may have been confirmed and lost |
 //! | unclean, otherwise | a new segment with the first entry |
@@ -147,7 +147,8 @@ pub(crate) fn plan(recovered: &Recovered) -> (Plan, Lsn) {
             prev_end: newest.prev_end,
             gap,
             takes_over: Some(newest.clone()),
-            at_once: new_gap.is_some(),
+            // Also one that is carried: the header that carries it may be seen and not durable.
+            at_once: gap.is_some(),
         };
         return (plan, next_lsn);
     }
