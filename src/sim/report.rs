@@ -12,7 +12,7 @@ pub struct Depth {
     pub points: u64,
     /// Cuts at each crash point; more are sampled.
     pub cuts: usize,
-    /// Cases of each other kind (see [`super::case`]) of each workload; more are sampled.
+    /// Cases of each other kind (kills, failing operations, full disks, rot) of each workload; more are sampled.
     pub others: u64,
 }
 

@@ -318,7 +318,7 @@ impl Walk<'_> {
         let offset = self.run.offset;
         let mut window = std::mem::take(&mut self.window);
         let mut outcome = self.accept_at(&mut window, segment, offset, visit)?;
-        if outcome.is_err() && self.run.marker.is_none() && self.run.segment_has_groups {
+        if outcome.is_err() && self.run.marker.is_none() {
             // The marker of a clean close may be lost although the next epoch began behind it: it was never needed.
             let behind = offset + BLOCK_BYTES as u64;
             if let Ok(header) = read_header(&mut window, &self.place(segment, behind))?

@@ -49,7 +49,7 @@ fn the_promise_holds_at_every_operation_of_a_few_workloads() {
 }
 
 /// Cases that broke the promise once, each with its story in the commit that names it.
-const REGRESSIONS: [(u64, &str); 23] = [
+const REGRESSIONS: [(u64, &str); 24] = [
     (4, "kill 15 801"),
     (6, "kill 5 595"),
     (16, "cut 61 variant Sector Ordered 0"),
@@ -75,6 +75,7 @@ const REGRESSIONS: [(u64, &str); 23] = [
     (21, "fault FlipBit Read 126"),
     (4, "cut 68 keep-all"),
     (351, "kill 33 245"),
+    (245, "kill 73 662"),
 ];
 
 #[test]
