@@ -305,31 +305,58 @@ impl Walk<'_> {
     /// Accepts the next group, or says why there is none. That is believed when two reads say so: a bit that flipped on its
     /// way from the device must not cut the log.
     fn next_group(&mut self, segment: &Segment, visit: Visit<'_>) -> Result<Result<(), FormatError>> {
-        let outcome = self.try_next_group(segment, visit)?;
-        if outcome.is_ok() {
-            return Ok(outcome);
-        }
-        segment.file.forget();
-        self.window.clear();
-        self.try_next_group(segment, visit)
-    }
-
-    fn try_next_group(&mut self, segment: &Segment, visit: Visit<'_>) -> Result<Result<(), FormatError>> {
         let offset = self.run.offset;
-        let mut window = std::mem::take(&mut self.window);
-        let mut outcome = self.accept_at(&mut window, segment, offset, visit)?;
-        if outcome.is_err() && self.run.marker.is_none() {
-            // The marker of a clean close may be lost although the next epoch began behind it: it was never needed.
-            let behind = offset + BLOCK_BYTES as u64;
-            if let Ok(header) = read_header(&mut window, &self.place(segment, behind))?
-                && header.epoch_start
-                && self.accept_at(&mut window, segment, behind, visit)?.is_ok()
-            {
-                outcome = Ok(());
+        let mut failure = Ok(());
+        for again in [false, true] {
+            failure = self.try_at(segment, again, |walk, window| walk.accept_at(window, segment, offset, visit))?;
+            if failure.is_ok() {
+                return Ok(failure);
             }
         }
+        // The marker of a clean close may be lost although the next epoch began behind it: it was never needed.
+        let behind = offset + BLOCK_BYTES as u64;
+        for again in [false, true] {
+            if self.run.marker.is_none()
+                && self
+                    .try_at(segment, again, |walk, window| walk.accept_start_at(window, segment, behind, visit))?
+                    .is_ok()
+            {
+                return Ok(Ok(()));
+            }
+        }
+        Ok(failure)
+    }
+
+    /// Tries with the window; `again`: from the device.
+    fn try_at<T>(
+        &mut self,
+        segment: &Segment,
+        again: bool,
+        attempt: impl FnOnce(&mut Self, &mut Window) -> Result<T>,
+    ) -> Result<T> {
+        let mut window = std::mem::take(&mut self.window);
+        if again {
+            segment.file.forget();
+            window.clear();
+        }
+        let outcome = attempt(self, &mut window);
         self.window = window;
-        Ok(outcome)
+        outcome
+    }
+
+    /// As `accept_at`, but only the first group of an epoch.
+    fn accept_start_at(
+        &mut self,
+        window: &mut Window,
+        segment: &Segment,
+        offset: u64,
+        visit: Visit<'_>,
+    ) -> Result<Result<(), FormatError>> {
+        match read_header(window, &self.place(segment, offset))? {
+            Ok(header) if header.epoch_start => self.accept_at(window, segment, offset, visit),
+            Ok(_) => Ok(Err(FormatError::Field("epoch"))),
+            Err(why) => Ok(Err(why)),
+        }
     }
 
     fn accept_at(
