@@ -67,7 +67,7 @@
 mod block;
 
 pub(crate) use block::{
-    BLOCK_HEADER_BYTES, BLOCK_RAW_BYTES_MAX, BlockHeader, Codec, ENTRY_HEAD_BYTES, Span, decode_entry, encode_entry,
+    BLOCK_HEADER_BYTES, BLOCK_RAW_BYTES_MAX, BlockHeader, Codec, ENTRY_HEAD_BYTES, EntryHead, Span, encode_entry,
     scan_entries,
 };
 

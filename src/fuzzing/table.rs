@@ -1,10 +1,9 @@
 //! Tables: a block alone, and the file as a reader opens it.
 
 use super::{Bytes, STORE, get_u32, get_u64, put_u32};
-use crate::format::bytes::{Get, crc32};
+use crate::format::bytes::crc32;
 use crate::format::table::{
-    self as layout, BLOCK_HEADER_BYTES, BlockHeader, Codec, Footer, IndexEntry, TableFacts, decode_entry, encode_entry,
-    scan_entries,
+    self as layout, BLOCK_HEADER_BYTES, BlockHeader, Codec, Footer, IndexEntry, TableFacts, encode_entry, scan_entries,
 };
 use crate::format::{BLOCK_BYTES, Lsn, StoreId, block_ceil};
 use crate::sstable::{BlockBuf, Table};
@@ -27,16 +26,15 @@ fn check_block(bytes: &[u8]) {
     assert_eq!(header.seal(&mut again, STORE), crc);
     assert_eq!(again, bytes);
     let raw = &bytes[BLOCK_HEADER_BYTES..];
-    let mut starts = Vec::new();
+    let mut heads = Vec::new();
     // What is compressed is the other target's.
-    if header.codec != Codec::None || scan_entries(raw, &header.span, &mut starts).is_err() {
+    if header.codec != Codec::None || scan_entries(raw, &header.span, &mut heads).is_err() {
         return;
     }
-    assert_eq!(starts.len() as u64, header.span.entry_count);
+    assert_eq!(heads.len() as u64, header.span.entry_count);
     let mut again = Vec::new();
-    for &start in &starts {
-        let entry = decode_entry(&mut Get(&raw[start as usize..]), header.span.first_lsn).expect("it was scanned");
-        encode_entry(&mut again, header.span.first_lsn, &entry);
+    for head in &heads {
+        encode_entry(&mut again, header.span.first_lsn, &head.entry(raw));
     }
     assert_eq!(again, raw);
 }

@@ -14,7 +14,7 @@
 //! - Damage and a failed read are different errors: [`TableError::Damaged`] says where and what, [`TableError::Io`] keeps
 //!   the cause. Bytes of any kind never panic, and nothing is allocated before it was held against a ceiling and the file.
 //! - Memory: the builder holds one open block, what was not taken from it yet, and 56 bytes per block; an open table holds
-//!   56 bytes per block and its facts; a reader holds one block (at most about 2.2 MiB, usually 130 KiB) in a [`BlockBuf`].
+//!   56 bytes per block and its facts; a reader holds one block (at most about 4 MiB, usually 140 KiB) in a [`BlockBuf`].
 //!   A million entries of 200 bytes are about 3,400 blocks, so 0.2 MB of index; in the worst case, entries above 32 KiB,
 //!   each has a block of its own: 56 MB per million entries, below a fifth of a percent of their bytes.
 //!

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use super::codec::Decompressor;
 use super::index::Index;
 use super::{TableError, salvage};
-use crate::format::bytes::Get;
 use crate::format::entry::Entry;
 use crate::format::manifest::TableMeta;
-use crate::format::table::{self, BLOCK_HEADER_BYTES, BlockHeader, Codec, Footer, IndexEntry, Span, TableFacts};
+use crate::format::table::{
+    self, BLOCK_HEADER_BYTES, BlockHeader, Codec, EntryHead, Footer, IndexEntry, Span, TableFacts,
+};
 use crate::format::{BLOCK_BYTES, FormatError, Lsn, NUMBER_MAX, StoreId};
 use crate::io::ReadAt;
 
@@ -31,9 +32,8 @@ pub(crate) struct BlockBuf {
     decompressed: Vec<u8>,
     decompressor: Decompressor,
     plain: bool,
-    /// Where each entry starts in the raw bytes.
-    starts: Vec<u32>,
-    first_lsn: Lsn,
+    /// The entries, without their payloads: decoded once, when the block is checked.
+    heads: Vec<EntryHead>,
 }
 
 impl Table {
@@ -196,7 +196,7 @@ impl Table {
         buf: &mut BlockBuf,
     ) -> Result<(BlockHeader, u32), TableError> {
         let entry = &self.index.0[block];
-        buf.starts.clear();
+        buf.heads.clear();
         buf.block.resize(entry.block_bytes as usize, 0);
         read_exact(&*self.file, &mut buf.block, entry.offset, Some(entry.span.first_lsn))?;
         let (header, crc) = BlockHeader::decode(&buf.block, self.store)
@@ -215,7 +215,7 @@ impl Table {
         buf: &mut BlockBuf,
     ) -> Result<(), TableError> {
         buf.decode(header).map_err(|cause| {
-            buf.starts.clear();
+            buf.heads.clear();
             self.damaged_block(block, cause.to_string())
         })
     }
@@ -247,14 +247,12 @@ impl Table {
 impl BlockBuf {
     /// Number of entries.
     pub(crate) fn len(&self) -> usize {
-        self.starts.len()
+        self.heads.len()
     }
 
     /// The `at`-th entry, counted from 0.
     pub(crate) fn entry(&self, at: usize) -> Entry<'_> {
-        let start = self.starts[at] as usize;
-        table::decode_entry(&mut Get(&self.raw()[start..]), self.first_lsn)
-            .expect("entries were checked when the block was read")
+        self.heads[at].entry(self.raw())
     }
 
     /// All entries, in LSN order; from the back in descending order.
@@ -264,16 +262,7 @@ impl BlockBuf {
 
     /// Number of entries whose LSN is below this one, by binary search: the position of the first that is not.
     pub(crate) fn position(&self, lsn: Lsn) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.entry(middle).lsn < lsn {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        self.heads.partition_point(|head| head.lsn() < lsn)
     }
 
     /// Header and stored data of the block.
@@ -286,15 +275,14 @@ impl BlockBuf {
     }
 
     fn decode(&mut self, header: &BlockHeader) -> Result<(), FormatError> {
-        self.first_lsn = header.span.first_lsn;
         self.plain = header.codec == Codec::None;
         if !self.plain {
             let stored = &self.block[BLOCK_HEADER_BYTES..];
             self.decompressor.decompress(header.codec, stored, header.raw_bytes, &mut self.decompressed)?;
         }
-        let mut starts = std::mem::take(&mut self.starts);
-        let checked = table::scan_entries(self.raw(), &header.span, &mut starts);
-        self.starts = starts;
+        let mut heads = std::mem::take(&mut self.heads);
+        let checked = table::scan_entries(self.raw(), &header.span, &mut heads);
+        self.heads = heads;
         checked
     }
 }

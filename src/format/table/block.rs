@@ -126,14 +126,43 @@ pub(crate) fn decode_entry<'a>(get: &mut Get<'a>, block_first: Lsn) -> Result<En
     Ok(Entry { lsn, timestamp_ns, source, payload: get.bytes(payload_bytes)? })
 }
 
-/// Checks a block's raw bytes against what its header promises, and lists where each entry starts.
-pub(crate) fn scan_entries(raw: &[u8], promised: &Span, starts: &mut Vec<u32>) -> Result<(), FormatError> {
-    starts.clear();
+/// An entry of a block whose bytes are elsewhere: its fields, and where its payload lies in the raw bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EntryHead {
+    lsn: Lsn,
+    timestamp_ns: u64,
+    payload_end: u32,
+    payload_bytes: u32,
+    source: u16,
+}
+
+impl EntryHead {
+    /// The entry, out of the raw bytes that it was found in.
+    pub(crate) fn entry<'a>(&self, raw: &'a [u8]) -> Entry<'a> {
+        let EntryHead { lsn, timestamp_ns, payload_end, payload_bytes, source } = *self;
+        let payload = &raw[(payload_end - payload_bytes) as usize..payload_end as usize];
+        Entry { lsn, timestamp_ns, source, payload }
+    }
+
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
+/// Checks a block's raw bytes against what its header promises, and lists its entries.
+pub(crate) fn scan_entries(raw: &[u8], promised: &Span, heads: &mut Vec<EntryHead>) -> Result<(), FormatError> {
+    heads.clear();
     let mut get = Get(raw);
     let mut found: Option<Span> = None;
     while !get.0.is_empty() {
-        starts.push((raw.len() - get.0.len()) as u32);
         let entry = decode_entry(&mut get, promised.first_lsn)?;
+        heads.push(EntryHead {
+            lsn: entry.lsn,
+            timestamp_ns: entry.timestamp_ns,
+            payload_end: (raw.len() - get.0.len()) as u32,
+            payload_bytes: entry.payload.len() as u32,
+            source: entry.source,
+        });
         found = Some(match found {
             None => Span::of(&entry),
             Some(before) if before.last_lsn < entry.lsn => before.join(Span::of(&entry)),

@@ -1,3 +1,4 @@
+use super::block::decode_entry;
 use super::*;
 use crate::format::entry::Entry;
 use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, GapCause};
@@ -110,10 +111,12 @@ fn golden_block() {
     assert_eq!(bytes.len(), 56 + 42);
     assert_eq!(BlockHeader::decode(&bytes, STORE), Ok((header, crc)));
     assert_eq!(header.payload_bytes(), 2);
-    let mut starts = vec![99];
-    assert_eq!(scan_entries(&bytes[BLOCK_HEADER_BYTES..], &header.span, &mut starts), Ok(()));
-    assert_eq!(starts, [0, 22]);
-    assert_eq!(decode_entry(&mut Get(&bytes[BLOCK_HEADER_BYTES + 22..]), Lsn(7)), Ok(ENTRIES[1]));
+    let raw = &bytes[BLOCK_HEADER_BYTES..];
+    let mut heads = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(scan_entries(raw, &header.span, &mut heads), Ok(()), "also when the list was used before");
+        assert_eq!(heads.iter().map(|head| head.entry(raw)).collect::<Vec<_>>(), ENTRIES);
+    }
 }
 
 #[test]
