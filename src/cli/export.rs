@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::ExportArgs;
 use super::exit::{Exit, Failure};
-use super::output::Printer;
+use super::output::{self, Printer};
 use super::query::output_failed;
 use super::scan::{self, Found, Stopped};
 use super::{complain, logging, variable};
@@ -46,7 +46,7 @@ pub(crate) fn run(args: ExportArgs) -> Result<Exit, Failure> {
 }
 
 fn to_stdout(mut scan: Scan, args: &ExportArgs) -> Result<Exit, Failure> {
-    let mut printer = Printer::new(args.format, args.selection.sources.show_source, io::stdout().lock());
+    let mut printer = Printer::new(args.format, args.selection.sources.show_source, output::stdout());
     let driven = scan::drive(&mut scan, &mut args.selection.sources.filter(), args.selection.limit, |entry, name| {
         printer.entry(entry, name)
     });

@@ -10,9 +10,10 @@
 mod csv;
 mod hex;
 mod json;
+mod runs;
 mod text;
 
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 
 use crate::cli::sources;
 use crate::cli::time::TimeText;
@@ -126,6 +127,15 @@ impl<W: Write> Printer<W> {
     }
 }
 
+/// Standard output, its pipe (if it is one) enlarged to take several buffers at once: fewer changes between the two
+/// processes. That it cannot be is no error.
+pub(crate) fn stdout() -> StdoutLock<'static> {
+    let stdout = io::stdout().lock();
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 8 * FLUSH_BYTES);
+    stdout
+}
+
 /// Appends a number in decimal.
 fn put_decimal(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
@@ -150,53 +160,11 @@ fn put_hex_byte(byte: u8, out: &mut Vec<u8>) {
 
 /// Text from outside (a file name, an error of the system) with what would drive a terminal escaped.
 pub(crate) fn escaped(text: &str) -> String {
-    let escape = |character: char| match harms_terminal(character) {
+    let escape = |character: char| match runs::harms_terminal(character) {
         true => character.escape_unicode().to_string(),
         false => character.to_string(),
     };
     text.chars().map(escape).collect()
-}
-
-/// Marks the bytes of valid UTF-8 that need a closer look: ASCII controls, and the lead bytes of every character that
-/// [`harms_terminal`] names, so that all other text is copied in runs.
-const fn attention_table(extra: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
-    }
-    table[0x7F] = true;
-    table[0xC2] = true;
-    table[0xD8] = true;
-    table[0xE2] = true;
-    let mut at = 0;
-    while at < extra.len() {
-        table[extra[at] as usize] = true;
-        at += 1;
-    }
-    table
-}
-
-/// Controls (C0, DEL, C1), bidirectional controls, and the line and paragraph separators.
-fn harms_terminal(character: char) -> bool {
-    matches!(character,
-        '\0'..='\x1F' | '\x7F'..='\u{9F}' | '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Copies `text` to `out`, calling `special` for each character whose first byte is marked in `attention`, together with
-/// the rest of the text behind it.
-fn copy_in_runs(text: &str, attention: &[bool; 256], out: &mut Vec<u8>, special: impl Fn(char, &str, &mut Vec<u8>)) {
-    let mut rest = text;
-    while let Some(run) = rest.bytes().position(|byte| attention[usize::from(byte)]) {
-        out.extend_from_slice(&rest.as_bytes()[..run]);
-        let mut behind = rest[run..].chars();
-        if let Some(character) = behind.next() {
-            special(character, behind.as_str(), out);
-        }
-        rest = behind.as_str();
-    }
-    out.extend_from_slice(rest.as_bytes());
 }
 
 /// Appends a character as it is.
@@ -279,15 +247,6 @@ pub(crate) mod tests {
             r#"1,"2026-01-31 18:30:00 UTC",1769884200000,"{""txn"":""TXN-001"",""amount"":5000}""#
         );
         assert!(text(Format::Hex).starts_with("0000000000000001 0000019c1551ac40 7b2274786e223a22"));
-    }
-
-    #[test]
-    fn the_attention_table_misses_no_harmful_character() {
-        let table = attention_table(b"");
-        for character in (0..=0x10FFFF).filter_map(char::from_u32).filter(|&character| harms_terminal(character)) {
-            let lead = character.to_string().as_bytes()[0];
-            assert!(table[usize::from(lead)], "{character:?}");
-        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use super::args::{QueryArgs, Selection};
 use super::exit::{Exit, Failure};
 use super::follow::{self, Plan};
-use super::output::Printer;
+use super::output::{self, Printer};
 use super::scan::{self, Stopped, Told};
 use super::{logging, variable};
 use crate::config::data_dir;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: QueryArgs) -> Result<Exit, Failure> {
         return follow::run(plan, &signals, Told::default(), 0);
     }
     let mut scan = reader.scan(range).map_err(Failure::read)?;
-    let mut printer = Printer::new(args.format, args.selection.sources.show_source, io::stdout().lock());
+    let mut printer = Printer::new(args.format, args.selection.sources.show_source, output::stdout());
     let driven = scan::drive(&mut scan, &mut args.selection.sources.filter(), args.selection.limit, |entry, name| {
         printer.entry(entry, name)
     });

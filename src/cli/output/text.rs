@@ -5,11 +5,12 @@
 //! be taken for one of these escapes (in front of `x` with two hexadecimal digits, or of `u{`): then it is `\x5c`. So a
 //! line can be decoded again from left to right without a doubt.
 
-use super::{Origin, attention_table, copy_in_runs, harms_terminal, put_char, put_decimal, put_hex_byte};
+use super::runs::{Attention, copy_in_runs, harms_terminal};
+use super::{Origin, put_char, put_decimal, put_hex_byte};
 use crate::query::EntryRef;
 
-const ATTENTION: [bool; 256] = attention_table(b"\\");
-const ATTENTION_AND_SPACE: [bool; 256] = attention_table(b"\\ ");
+const ATTENTION: Attention = Attention::new(*b"\\\\");
+const ATTENTION_AND_SPACE: Attention = Attention::new(*b"\\ ");
 
 pub(super) fn encode(entry: &EntryRef<'_>, time: &str, origin: Origin<'_>, out: &mut Vec<u8>) {
     out.push(b'[');
@@ -130,7 +131,7 @@ mod tests {
             "[\\\\xu{}0-9a-f\u{1}\u{9b}]{0,24}".prop_map(String::into_bytes),
         ]) {
             let text = escaped(&payload);
-            prop_assert!(!text.chars().any(super::harms_terminal));
+            prop_assert!(!text.chars().any(super::super::runs::harms_terminal));
             prop_assert_eq!(unescape(&text), payload);
         }
     }
