@@ -132,7 +132,7 @@ fn blocks(raw: &mut Raw, slice: Duration) -> f64 {
 
 /// Payload bytes per second of one producer that does not wait, in batches, and what reaches the device for them.
 fn pipeline(bench: &mut Bench, name: &str, batch: usize, target: Option<Target>) {
-    let entries = bench.pick(300_000, 10_000_000);
+    let entries = bench.pick(200_000, 10_000_000);
     let payload_bytes = entries as f64 * bench.payloads.payload_bytes() as f64;
     let mut raw_file = bench.raw("raw-stream", bench.pick(64 << 20, 256 << 20));
     let slice = Duration::from_millis(bench.pick(200, 1000));

@@ -10,6 +10,7 @@
 //! | `append` | what does a confirmed append cost, by mode and number of producers; what do pipelined appends reach |
 //! | `read` | how fast is a full scan, and how much is read for a small range of a big store |
 //! | `recovery` | how long does it take to open a store that was killed |
+//! | `network` | what do producers get that send lines over TCP and wait for their confirmations |
 //! | `program` | what do `kifa daemon` and `kifa query` reach from end to end, and how much memory do they take |
 //! | `table` | how fast does a flush build its table (processor only) |
 //!
@@ -19,6 +20,7 @@
 
 mod append;
 mod common;
+mod network;
 mod program;
 mod read;
 mod recovery;
@@ -30,6 +32,7 @@ fn main() {
     recovery::run(&mut bench);
     table::run(&mut bench);
     read::run(&mut bench);
+    network::run(&mut bench);
     program::run(&mut bench);
     bench.finish();
 }

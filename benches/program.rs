@@ -15,7 +15,7 @@ use crate::common::{Bench, bytes_per_second, ceiling, floor, per_second, remove}
 use crate::read::{scan_entries, store_entries};
 
 /// Settings of the program on the command line.
-const BACKEND_FLAGS: [&str; 2] = ["uring", "portable"];
+pub(crate) const BACKEND_FLAGS: [&str; 2] = ["uring", "portable"];
 
 pub(crate) fn run(bench: &mut Bench) {
     if bench.wants_any(&["daemon-stdin", "memory-loaded"]) {
@@ -29,7 +29,7 @@ pub(crate) fn run(bench: &mut Bench) {
     }
 }
 
-fn kifa() -> Command {
+pub(crate) fn kifa() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kifa"));
     command.env_clear().env("KIFA_LOG", "error").stdin(Stdio::null()).stdout(Stdio::null());
     command
@@ -37,7 +37,7 @@ fn kifa() -> Command {
 
 /// Ingests a file of lines, from start to exit.
 fn daemon(bench: &mut Bench) {
-    let entries = bench.pick(300_000, 10_000_000);
+    let entries = bench.pick(200_000, 10_000_000);
     let input = write_lines(bench, entries);
     let payload_bytes = entries as f64 * bench.payloads.payload_bytes() as f64;
     let mut raw_file = bench.raw("raw-stream", bench.pick(64 << 20, 256 << 20));

@@ -14,7 +14,7 @@ use crate::common::{Bench, bytes_per_second, ceiling, floor};
 
 /// Entries of the shared store.
 pub(crate) fn store_entries(bench: &Bench) -> u64 {
-    bench.pick(600_000, 50_000_000)
+    bench.pick(400_000, 50_000_000)
 }
 
 /// Entries of a full scan: the targets are stated for so many.

@@ -264,5 +264,6 @@ pub(crate) fn bytes_per_second(value: f64) -> String {
 /// `p50 63 µs, p99 120 µs`.
 pub(crate) fn latencies(histogram: &Histogram) -> String {
     let us = |quantile: f64| histogram.quantile(quantile).as_secs_f64() * 1e6;
-    format!("p50 {:.0} us, p99 {:.0} us", us(0.5), us(0.99))
+    let shown = |us: f64| if us < 10.0 { format!("{us:.1}") } else { format!("{us:.0}") };
+    format!("p50 {} us, p99 {} us", shown(us(0.5)), shown(us(0.99)))
 }

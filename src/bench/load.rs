@@ -136,12 +136,12 @@ pub fn pipelined_for(log: &Log, payloads: &Payloads, limit: Duration, batch: usi
     Ok(total)
 }
 
-/// Waits until the log's background work has come to rest: this process writes nothing any more. At most five seconds.
+/// Waits until the log's background work has come to rest: this process writes nothing any more. At most two seconds.
 pub fn settle() {
     const LOOK: Duration = Duration::from_millis(20);
     let begin = Instant::now();
     let mut before = ProcessIo::now();
-    while begin.elapsed() < Duration::from_secs(5) {
+    while begin.elapsed() < Duration::from_secs(2) {
         thread::sleep(LOOK);
         let now = ProcessIo::now();
         if now.written == before.written {
