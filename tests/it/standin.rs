@@ -33,9 +33,12 @@ impl Daemon {
 
     /// Ends it by SIGTERM.
     #[track_caller]
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(mut self) {
+        // Waiting closes the input that it holds; the end of it would race with the signal.
+        let input = self.child.stdin.take();
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         Ran::from(self.child.wait_with_output().unwrap()).expect(143);
+        drop(input);
     }
 }
 
