@@ -24,6 +24,8 @@ use crate::source::framing::LINE_BYTES_MAX;
 
 /// Bytes read at once: room for the longest line and the mark before it, and enough that a long file costs few calls.
 pub(crate) const CHUNK_BYTES: usize = MARK_BYTES + LINE_BYTES_MAX + (128 << 10);
+/// First bytes of a file that are remembered when they are seen and cannot be taken yet.
+const PEEK_BYTES: usize = 64;
 /// An unfinished line up to this length is simply read again.
 const REREAD_BYTES_MAX: u64 = 64 << 10;
 
@@ -65,6 +67,8 @@ pub(crate) struct Tail {
     scanned: u64,
     /// As of the last look.
     pub(crate) seen: Seen,
+    /// Its first bytes, where they were seen and not taken.
+    peek: Vec<u8>,
     /// It had nothing when it was opened.
     pub(crate) was_empty: bool,
     /// There may be something to take.
@@ -91,6 +95,7 @@ impl Tail {
             zeros_from: 0,
             scanned: 0,
             seen: Seen { len: 0, mtime_ns: mtime_ns(&metadata), links: metadata.nlink() },
+            peek: Vec::new(),
             was_empty: metadata.len() == 0,
             is_ready: true,
             is_settled: false,
@@ -194,6 +199,11 @@ impl Tail {
         }
         // What was seen once and is not there when it is read was lost.
         self.seen.len = self.seen.len.max(metadata.len());
+        if self.offset == 0 && self.peek.is_empty() && metadata.len() > 0 {
+            self.peek = vec![0; PEEK_BYTES];
+            let read = read_at(&self.file, &mut self.peek, 0)?;
+            self.peek.truncate(read);
+        }
         Ok(())
     }
 
@@ -233,11 +243,13 @@ impl Tail {
         Ok(self.take_lines(data, read == chunk.len(), reports, take))
     }
 
-    /// Reads what is in front of the offset and behind it; `None` where the former is not what it was.
+    /// Reads what is in front of the offset and behind it; `None` where the former is not what it was, or, at the beginning,
+    /// the latter is not what was seen of it.
     fn read_behind_mark(&self, chunk: &mut [u8]) -> io::Result<Option<usize>> {
         let mark = self.marks.tail();
         let read = read_at(&self.file, chunk, self.offset - mark.len() as u64)?;
-        Ok((read >= mark.len() && chunk[..mark.len()] == *mark).then_some(read))
+        let seen = if self.offset == 0 { &self.peek[..] } else { mark };
+        Ok((read >= seen.len() && chunk[..seen.len()] == *seen).then_some(read))
     }
 
     fn take_lines(
@@ -337,6 +349,7 @@ impl Tail {
     /// next: zero bytes at the very beginning are skipped.
     pub(crate) fn restart(&mut self) {
         self.marks = Marks::default();
+        self.peek.clear();
         (self.offset, self.scanned, self.skip, self.zeros_from) = (0, 0, Skip::Zeros, 0);
         self.seen.len = 0;
         self.is_ready = true;

@@ -665,6 +665,7 @@ impl Follower {
         if self.last_known().is_some() {
             let siblings = self.siblings()?;
             self.take_between(&siblings, now, is_known, true)?;
+            self.wake_all(now);
         }
         self.place = Place::Absent;
         Ok(())
