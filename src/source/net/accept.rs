@@ -107,12 +107,21 @@ impl Net<'_> {
     fn pause(&mut self, at: usize, error: &io::Error) {
         let label = self.listeners[at].label.clone();
         self.hub.warn(Kind::NoDescriptors, || format!("{label} cannot take a connection: {error}; trying again"));
-        if is_out_of_descriptors(error) && self.reserve.take().is_some() {
-            if let Ok((stream, _)) = self.listeners[at].accept() {
+        let is_out = is_out_of_descriptors(error);
+        for _ in 0..TURN_MAX {
+            if !is_out || self.reserve.take().is_none() {
+                break;
+            }
+            let waiting = self.listeners[at].accept();
+            let has_come = waiting.is_ok();
+            if let Ok((stream, _)) = waiting {
                 self.hub.turned_away += 1;
-                dismiss_at_once(stream, "ERR busy no more connections are possible at present\n");
+                dismiss_at_once(stream, "ERR busy the system has no more open files at present\n");
             }
             self.reserve = reserve();
+            if !has_come {
+                break;
+            }
         }
         self.listeners[at].paused_until = Some(self.hub.now + PAUSE);
     }

@@ -19,10 +19,10 @@ use crate::format::Lsn;
 use crate::source::replies::Replies;
 
 /// How long the other side may take to close after the last line.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// Reads that empty the socket of a connection that is closed.
-const PARTING_READS: usize = 64;
+/// Reads from one connection before it is another's turn, where what is read is discarded.
+const DISCARDS: usize = 16;
 
 /// See the module's page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,20 +186,25 @@ impl Connection {
         }
     }
 
-    /// Closes it at the end of a daemon. Where every entry is answered, nothing that was read by nobody may reset the connection
-    /// before its last answers are read. Elsewhere a reset is the only way to tell that something was not stored.
-    pub(super) fn part(mut self, buf: &mut [u8]) {
-        let answers = match &self.role {
+    /// Whether its last answers may still be on their way, at the end of a daemon.
+    pub(super) fn is_owed_time(&self, now: Instant) -> bool {
+        let is_answered = match &self.role {
             Role::Lines(lines) => lines.confirms(),
             Role::Control(_) | Role::Nobody => true,
         };
-        if answers && self.stream.shut_down_writing().is_ok() {
-            for _ in 0..PARTING_READS {
-                if !matches!(self.stream.read(buf), Ok(bytes) if bytes > 0) {
-                    break;
-                }
+        is_answered && (self.is_readable || now < self.heard + LINGER)
+    }
+
+    /// Discards what has come; whether the other side has closed.
+    pub(super) fn discard(&mut self, buf: &mut [u8]) -> bool {
+        for _ in 0..DISCARDS {
+            match self.read(buf) {
+                Read::Bytes(_) => {}
+                Read::Nothing => return false,
+                Read::End | Read::Failed => return true,
             }
         }
+        false
     }
 
     /// Whether nothing more may be read from it for now. What it has to read itself comes first: who does not read answers

@@ -69,7 +69,7 @@ use crate::engine::Log;
 use crate::error::{Error, Result};
 use crate::reactor::watch::Watch;
 use crate::source::Context;
-use conn::{Connection, Role};
+use conn::{Connection, LINGER, Role};
 use hub::Hub;
 use listen::{Inherited, Listener, Service};
 use notes::Kind;
@@ -231,9 +231,7 @@ impl<'a> Net<'a> {
         loop {
             self.advance()?;
             if self.is_stopping && self.is_settled() {
-                for connection in self.connections.drain() {
-                    connection.part(&mut self.buf);
-                }
+                self.part();
                 return Ok(());
             }
             let timeout = self.timeout()?;
@@ -356,6 +354,28 @@ impl<'a> Net<'a> {
         !self.hub.intake.is_busy()
             && (self.farewell.is_some_and(|until| self.hub.now >= until)
                 || self.connections.iter().all(|(_, connection)| is_told(connection)))
+    }
+
+    /// Closes all connections. Closing a socket that holds unread bytes would reset it, and answers that the other side has
+    /// not read yet could be lost: who was answered a moment ago, or still sends, may close first. Where nothing is answered,
+    /// a reset is the only way to tell that something was not stored.
+    fn part(&mut self) {
+        let now = Instant::now();
+        let until = now + LINGER;
+        self.connections
+            .retain(|_, connection| connection.is_owed_time(now) && connection.stream.shut_down_writing().is_ok());
+        while !self.connections.is_empty() {
+            self.connections.retain(|_, connection| !connection.discard(&mut self.buf));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let has_more = self.connections.iter().any(|(_, connection)| connection.is_readable);
+            let timeout = if has_more { Duration::ZERO } else { left };
+            if self.poll.poll(&mut self.events, Some(timeout)).is_ok() {
+                self.note_events();
+            }
+        }
     }
 
     /// After a failure of the log: what is not confirmed will not be.

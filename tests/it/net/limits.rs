@@ -194,25 +194,32 @@ fn connections_do_not_take_the_descriptors_that_the_log_needs() {
 fn running_out_of_descriptors_neither_spins_nor_kills() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let place = Place::new();
-    let served = place.serve(&["--tcp", "127.0.0.1:0", "--confirm"]);
+    let served = place.serve(&["--tcp", "127.0.0.1:0", "--confirm", "--segment-size-mib", "1"]);
     let mut first = served.tcp();
     first.send(b"first\n");
     assert_eq!(first.line(), "OK 1");
+    // The log's own needs are another test's: it has the files that it wants.
+    wait_until("its spare segments are prepared", || served.status()["wal_spares"] == 2);
     let open = std::fs::read_dir(format!("/proc/{}/fd", served.child.id())).unwrap();
-    let highest = open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap()).max().unwrap();
+    let open: Vec<u64> = open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let free = (0..).find(|fd| !open.contains(fd)).unwrap();
     let pid = Some(Pid::from_child(&served.child));
     let limit = |current| Rlimit { current: Some(current), maximum: Some(4096) };
-    prlimit(pid, Resource::Nofile, limit(highest + 1)).unwrap();
+    prlimit(pid, Resource::Nofile, limit(free)).unwrap();
 
-    // What is free below the highest is taken first.
-    let mut others: Vec<_> = (0..highest).map(|_| served.tcp()).collect();
+    let mut others: Vec<_> = (0..100).map(|_| served.tcp()).collect();
     let before = cpu_ticks(&served);
     first.send(b"second\n");
     assert_eq!(first.line(), "OK 2");
     std::thread::sleep(Duration::from_secs(1));
     let spent = cpu_ticks(&served) - before;
     assert!(spent < 50, "{spent} ticks in a second");
-    assert!(others.last_mut().unwrap().last_words().starts_with("ERR busy "));
+    // The connection that asked for the status may have left a place behind.
+    let dismissed = others.iter_mut().filter_map(|other| {
+        other.get().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        other.last_words().starts_with("ERR busy ").then_some(())
+    });
+    assert!(dismissed.count() >= 98);
 
     prlimit(pid, Resource::Nofile, limit(4096)).unwrap();
     let mut next = served.tcp();
