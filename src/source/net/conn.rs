@@ -21,6 +21,9 @@ use crate::source::replies::Replies;
 /// How long the other side may take to close after the last line.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
+/// Who has said something or was answered so recently is in the middle of something.
+const RECENTLY: Duration = Duration::from_millis(100);
+
 /// Reads from one connection before it is another's turn, where what is read is discarded.
 const DISCARDS: usize = 16;
 
@@ -192,7 +195,7 @@ impl Connection {
             Role::Lines(lines) => lines.confirms(),
             Role::Control(_) | Role::Nobody => true,
         };
-        is_answered && (self.is_readable || now < self.heard + LINGER)
+        is_answered && (self.is_readable || now < self.heard + RECENTLY)
     }
 
     /// Discards what has come; whether the other side has closed.

@@ -360,6 +360,9 @@ impl<'a> Net<'a> {
     /// not read yet could be lost: who was answered a moment ago, or still sends, may close first. Where nothing is answered,
     /// a reset is the only way to tell that something was not stored.
     fn part(&mut self) {
+        if self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_ok() {
+            self.note_events();
+        }
         let now = Instant::now();
         let until = now + LINGER;
         self.connections
