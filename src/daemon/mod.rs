@@ -49,6 +49,8 @@ use crate::engine::Log;
 use crate::error::{Error, Result};
 use crate::source::Context;
 use crate::source::counters::{Board, Totals};
+#[cfg(unix)]
+use crate::source::file::Files;
 use crate::source::names::Registry;
 #[cfg(unix)]
 use crate::source::net::{Net, listen::Inherited};
@@ -173,10 +175,22 @@ fn open_sources<'a>(config: &Config, context: Context<'a>, modes: &'a ModeContro
         sources.push(Running { name: "kifa-stdin", run: Box::new(run) });
     }
     #[cfg(unix)]
+    open_files(config, context, &mut sources)?;
+    #[cfg(unix)]
     open_sockets(config, context, modes, &mut sources)?;
     #[cfg(not(unix))]
     let _ = modes;
     Ok(sources)
+}
+
+/// All files that are followed, on one thread.
+#[cfg(unix)]
+fn open_files<'a>(config: &Config, context: Context<'a>, sources: &mut Vec<Running<'a>>) -> Result<()> {
+    if !config.sources.files.is_empty() {
+        let files = Files::open(&config.sources.files, &config.sources.file_limits, context, &config.data_dir)?;
+        sources.push(Running { name: "kifa-files", run: Box::new(move || files.run()) });
+    }
+    Ok(())
 }
 
 /// Listeners, datagram sockets and the control socket. The last alone keeps no daemon running: it ends with the sources.
@@ -210,7 +224,7 @@ fn open_sockets<'a>(
 fn refuse_unsupported(config: &Config) -> Result<()> {
     let sources = &config.sources;
     let unsupported = [
-        (!sources.files.is_empty(), "files"),
+        (cfg!(not(unix)) && !sources.files.is_empty(), "files"),
         (cfg!(not(unix)) && !sources.tcp.is_empty(), "tcp"),
         (cfg!(not(unix)) && !sources.udp.is_empty(), "udp"),
         (cfg!(not(unix)) && !sources.unix.is_empty(), "unix"),

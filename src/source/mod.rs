@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `stdin` | standard input |
+//! | `file` | files that others write, across rotation |
+//! | `net` | TCP, UDP and Unix sockets |
 //! | `framing` | bytes to lines |
 //! | `replies` | what a producer is told, in the order of its entries |
 //! | `names` | the numbers of sources, and their names kept with the store |
@@ -21,9 +23,7 @@
 //! Proof: `tests/it/daemon.rs`.
 
 pub(crate) mod counters;
-// Not in the program yet: its property test still finds lines that are lost in silence, so `--file` is refused.
-#[cfg(all(test, unix))]
-#[allow(dead_code)]
+#[cfg(unix)]
 pub(crate) mod file;
 pub(crate) mod framing;
 pub(crate) mod names;

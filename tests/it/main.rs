@@ -41,6 +41,8 @@ mod sources;
 mod standin;
 #[cfg(all(feature = "cli", unix))]
 mod systemd;
+#[cfg(all(feature = "cli", unix))]
+mod tail;
 #[cfg(feature = "cli")]
 mod verify;
 #[cfg(all(feature = "cli", unix))]

@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::identity::{FileId, MARK_BYTES, Marks, mtime_ns, read_at};
+use super::identity::{FileId, HEAD_BYTES_MIN, MARK_BYTES, Marks, mtime_ns, read_at};
 use super::lines::{Piece, Skip, cut};
 use super::position::Position;
 use super::report::Report;
@@ -69,8 +69,8 @@ pub(crate) struct Tail {
     pub(crate) seen: Seen,
     /// Its first bytes, where they were seen and not taken.
     peek: Vec<u8>,
-    /// It had nothing when it was opened.
-    pub(crate) was_empty: bool,
+    /// It was found beside the path with nothing in it: perhaps a copy that was being made.
+    pub(crate) may_grow_into_copy: bool,
     /// There may be something to take.
     pub(crate) is_ready: bool,
     /// It was rotated away and read to its end, and nothing has come for a while.
@@ -96,7 +96,7 @@ impl Tail {
             scanned: 0,
             seen: Seen { len: 0, mtime_ns: mtime_ns(&metadata), links: metadata.nlink() },
             peek: Vec::new(),
-            was_empty: metadata.len() == 0,
+            may_grow_into_copy: false,
             is_ready: true,
             is_settled: false,
             quiet_since: Duration::ZERO,
@@ -332,7 +332,7 @@ impl Tail {
     /// and this is where.
     pub(crate) fn shorten(&mut self) -> io::Result<Option<u64>> {
         let len = self.file.metadata()?.len();
-        if len == 0 || len >= self.offset {
+        if len < HEAD_BYTES_MIN as u64 || len >= self.offset {
             return Ok(None);
         }
         let Some(now) = Marks::read(&self.file, len)? else { return Ok(None) };

@@ -558,7 +558,7 @@ mod tests {
         fs::write(dir.path("a.log.4.gz"), content).unwrap();
         assert!(copy().is_none());
         fs::write(dir.path("a.log.5"), &content[..14]).unwrap();
-        assert!(copy().is_none(), "14 bytes of a head are compared as 16");
+        assert!(copy().is_none(), "14 bytes say too little");
         fs::write(dir.path("a.log.1"), content).unwrap();
         let (path, verdict) = copy().unwrap();
         assert!(path == dir.path("a.log.1") && matches!(verdict, Verdict::Same(_)));

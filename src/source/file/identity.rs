@@ -20,7 +20,10 @@ use crate::format::bytes::crc32;
 /// Bytes that are remembered of the head and in front of the offset.
 pub(crate) const MARK_BYTES: usize = 1024;
 /// Lengths of the head that have a checksum of their own.
-pub(crate) const HEAD_STEPS: [usize; 4] = [16, 64, 256, MARK_BYTES];
+pub(crate) const HEAD_STEPS: [usize; 4] = [HEAD_BYTES_MIN, 128, 256, MARK_BYTES];
+/// What two files must have in common at least to be taken for one that lost its end: lines begin with times, and these with
+/// the same bytes for a whole day.
+pub(crate) const HEAD_BYTES_MIN: usize = 64;
 
 /// A file at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -177,7 +180,7 @@ mod tests {
     #[test]
     fn a_file_that_lost_its_end_is_told_from_one_that_began_anew() {
         let content = text(0, 5000);
-        for len in [16, 17, 63, 64, 1023, 1024, 1025, 4999] {
+        for len in [64, 65, 127, 128, 1023, 1024, 1025, 4999] {
             let Verdict::Shortened { len: found, marks } = judged(&content, 5000, &content[..len]) else {
                 panic!("{len}");
             };
@@ -185,7 +188,7 @@ mod tests {
             assert_eq!(judged(&content, 5000, &text(1, len)), Verdict::Other);
         }
         // Too short to tell: reading it is the smaller mistake.
-        assert_eq!(judged(&content, 5000, &content[..15]), Verdict::Other);
+        assert_eq!(judged(&content, 5000, &content[..63]), Verdict::Other);
         assert_eq!(judged(&content, 5000, b""), Verdict::Other);
         // Shorter than what the smallest checksum covers from the start.
         assert_eq!(judged(&content, 8, &content[..4]), Verdict::Other);

@@ -249,15 +249,20 @@ impl Follower {
         Ok((rest > 0).then_some((generation.path, rest)))
     }
 
-    /// Takes the file that is at the path now into the list, behind those that came between.
-    pub(crate) fn adopt(&mut self, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
+    /// Takes the file that was just seen at the path into the list, behind those that came between.
+    ///
+    /// # Errors
+    /// Of kind `ResourceBusy` where it is being rotated away.
+    pub(crate) fn adopt(&mut self, id: FileId, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
         if !self.has_room() {
             return Ok(());
         }
-        // First the names, then the file: what is rotated away in this moment is in neither, and news the next time.
         let siblings = self.siblings()?;
         let file = generations::open_regular(&self.path)?;
-        let id = FileId::of(&file.metadata()?);
+        // The names and the file must be of one moment: what was rotated away between would be read behind it.
+        if FileId::of(&file.metadata()?) != id {
+            return Err(generations::busy());
+        }
         if let Some(at) = self.tails.iter().position(|tail| tail.id == id) {
             // It was moved away and came back.
             let mut tail = self.tails.remove(at);
@@ -290,8 +295,34 @@ impl Follower {
         Ok(())
     }
 
+    /// The files beside the path, as they were while what is known of the path was true.
+    fn siblings_in_place(&self) -> io::Result<Siblings> {
+        let siblings = self.siblings()?;
+        let is_true = match self.place {
+            Place::Here => self.is_in_place(),
+            Place::Absent => self.is_absent(),
+            // Nothing is known of it.
+            Place::Unknown | Place::Refused(_) => true,
+        };
+        if is_true { Ok(siblings) } else { Err(generations::busy()) }
+    }
+
+    /// Whether the last file of the list is at the path now.
+    fn is_in_place(&self) -> bool {
+        self.stat().is_ok_and(|id| self.current() == Some(id))
+    }
+
+    /// Whether nothing is at the path now.
+    fn is_absent(&self) -> bool {
+        self.stat().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     fn siblings(&self) -> io::Result<Siblings> {
-        match generations::siblings(&self.path, self.last_known().map(|(id, _)| id)) {
+        self.siblings_of(self.last_known().map(|(id, _)| id))
+    }
+
+    fn siblings_of(&self, rotated: Option<FileId>) -> io::Result<Siblings> {
+        match generations::siblings(&self.path, rotated) {
             // A directory may be searched by those who may not list it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Siblings::default()),
             outcome => outcome,
@@ -374,6 +405,7 @@ impl Follower {
             }
             let mut tail = Tail::new(generation.file, &generation.path)?;
             tail.quiet_since = now;
+            tail.may_grow_into_copy = tail.file().metadata()?.len() == 0;
             self.reports.push(Report::Following { path: generation.path, offset: 0 });
             self.tails.insert(self.tails.len().saturating_sub(behind), tail);
             self.is_dirty = true;
@@ -417,9 +449,9 @@ impl Follower {
 
     /// Whether the file at `index`, which was empty when it was taken in, must not be looked at: it still is, or it has become
     /// a copy of another. Such a one is let go; it is news once more when its original is not whole any more.
-    pub(crate) fn is_growing_copy(&mut self, index: usize) -> io::Result<bool> {
+    fn is_growing_copy(&mut self, index: usize) -> io::Result<bool> {
         let tail = &self.tails[index];
-        if !tail.was_empty || index + 1 == self.tails.len() {
+        if !tail.may_grow_into_copy || index + 1 == self.tails.len() {
             return Ok(false);
         }
         let (id, file) = (tail.id, tail.file());
@@ -436,9 +468,22 @@ impl Follower {
         Ok(is_copy)
     }
 
-    /// Before the first byte of a file is taken: its writer may have filled it and moved the content to copies more than
-    /// once. They are files named like rotated ones, unknown, and not older than the last look.
-    pub(crate) fn take_missed_copies(
+    /// Before the first byte of a file is taken. Returns whether the list has changed, or the file is not to be read yet.
+    ///
+    /// # Errors
+    /// Of kind `ResourceBusy` where a rotation is going on: the file must not be read now.
+    pub(crate) fn prepare_first_look(
+        &mut self,
+        index: usize,
+        now: Duration,
+        is_known: &dyn Fn(FileId) -> bool,
+    ) -> io::Result<bool> {
+        Ok(self.take_missed_copies(index, now, is_known)? || self.is_growing_copy(index)?)
+    }
+
+    /// The writer of a file may have filled it and moved the content to copies more than once. They are files named like
+    /// rotated ones, unknown, and not older than the last look.
+    fn take_missed_copies(
         &mut self,
         index: usize,
         now: Duration,
@@ -449,7 +494,11 @@ impl Follower {
             return Ok(false);
         }
         let mtime_ns = tail.seen.mtime_ns;
-        let found = generations::siblings(&self.path, None)?.news(&self.old, mtime_ns, is_known)?;
+        let siblings = self.siblings_of(None)?;
+        if self.place == Place::Here && !self.is_in_place() {
+            return Err(generations::busy());
+        }
+        let found = siblings.news(&self.old, mtime_ns, is_known)?;
         let before = self.tails.len();
         self.insert_generations(index, found, now, is_known)?;
         Ok(self.tails.len() > before)
@@ -472,7 +521,7 @@ impl Follower {
     /// Takes in files of the log that have come and gone between two looks.
     pub(crate) fn check_news(&mut self, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
         let Some((_, mtime_ns)) = self.last_known() else { return Ok(()) };
-        let siblings = self.siblings()?;
+        let siblings = self.siblings_in_place()?;
         let news = siblings.news(&self.old, mtime_ns, is_known)?;
         self.old.retain(&siblings);
         let index = self.tails.len() - usize::from(self.place == Place::Here);
@@ -612,7 +661,7 @@ impl Follower {
             return Ok(false);
         }
         // A copy that was being made was nobody's until now.
-        let is_growing = |tail: &&Tail| tail.was_empty && tail.offset == 0 && tail.id != position.id;
+        let is_growing = |tail: &&Tail| tail.may_grow_into_copy && tail.offset == 0 && tail.id != position.id;
         let rotated = self.tails.split_last().map_or(&[][..], |(_, rotated)| rotated);
         let growing: Vec<FileId> = rotated.iter().filter(is_growing).map(|tail| tail.id).collect();
         self.tails.retain(|tail| !growing.contains(&tail.id));
@@ -664,6 +713,9 @@ impl Follower {
         }
         if self.last_known().is_some() {
             let siblings = self.siblings()?;
+            if !self.is_absent() {
+                return Err(generations::busy());
+            }
             self.take_between(&siblings, now, is_known, true)?;
             self.wake_all(now);
         }

@@ -16,7 +16,7 @@
 //! | 8 | 8 | inode | |
 //! | 16 | 8 | offset | first byte that was not taken |
 //! | 24 | 8 | time of last change | nanoseconds since the Unix epoch, signed, as of the last look |
-//! | 32 | 16 | checksums of the head | CRC-32 of the first 16, 64, 256 and 1024 bytes, or as many as the offset |
+//! | 32 | 16 | checksums of the head | CRC-32 of the first 64, 128, 256 and 1024 bytes, or as many as the offset |
 //! | 48 | 4 | checksum of the tail | CRC-32 of the 1024 bytes before the offset, or as many as the offset |
 //! | 52 | 1 | skip | 0 nothing; 1 the rest of a refused line; 2 zero bytes |
 //! | 53 | 1 | settled | 0, 1: it was rotated away and read to its end |

@@ -375,7 +375,7 @@ impl Set {
             follower.refuse(Report::LeftAlone { path, why: "it leads into the data directory" });
             return true;
         }
-        match follower.adopt(now, &|id| known.contains(&id)) {
+        match follower.adopt(id, now, &|id| known.contains(&id)) {
             Ok(()) => {
                 follower.stay();
                 true
@@ -488,11 +488,18 @@ impl Set {
         {
             let known = self.known();
             let follower = &mut self.followers[index];
-            let has_changed = follower.take_missed_copies(at, now, &|id| known.contains(&id)).unwrap_or(false)
-                || follower.is_growing_copy(at).unwrap_or(false);
-            if has_changed {
-                self.must_persist = true;
-                return Ok(Progress::Busy);
+            match follower.prepare_first_look(at, now, &|id| known.contains(&id)) {
+                Ok(true) => {
+                    self.must_persist = true;
+                    return Ok(Progress::Busy);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    // The next scan sees that it has changed.
+                    follower.tails[at].is_ready = false;
+                    return Ok(Progress::Busy);
+                }
+                // Reading says what is wrong.
+                Ok(false) | Err(_) => {}
             }
         }
         let follower = &mut self.followers[index];
