@@ -166,6 +166,11 @@ impl Tail {
         self.seen.len.max(self.scanned).saturating_sub(self.offset)
     }
 
+    /// How far it was taken, and how far it was looked at.
+    pub(crate) fn reach(&self) -> (u64, u64) {
+        (self.offset, self.scanned)
+    }
+
     pub(crate) fn file(&self) -> &File {
         &self.file
     }

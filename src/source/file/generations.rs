@@ -24,15 +24,13 @@ use std::os::unix::fs::{DirEntryExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::identity::{FileId, MARK_BYTES, Prints, Verdict, judge, mtime_ns, read_at};
+use super::old::{OLD_MAX, Old, OldFile};
 use super::position::Position;
-use crate::format::bytes::crc32;
 
 /// Endings of compressed files.
 const COMPRESSED: [&[u8]; 6] = [b".gz", b".xz", b".bz2", b".zst", b".lz4", b".Z"];
 /// Listings until two in a row must have agreed.
 const LISTINGS_MAX: usize = 8;
-/// Files that are noted as old; a store has room for as many only where few are open.
-pub(crate) const OLD_MAX: usize = 250;
 /// Where the number says nothing, fewer bytes than these do not, either.
 const CONTENT_BYTES_MIN: u64 = 16;
 
@@ -157,49 +155,15 @@ pub(crate) fn directories(path: &Path) -> Vec<PathBuf> {
     [own].into_iter().chain(target).collect()
 }
 
-/// Files beside a path that were there when its file was taken in.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Old {
-    /// Of number and head of each, the youngest first.
-    pub(crate) prints: Vec<u32>,
-    /// None is missing.
-    pub(crate) is_complete: bool,
-}
-
-impl Old {
-    /// Those that are gone need not be known any more.
-    pub(crate) fn retain(&mut self, siblings: &Siblings) {
-        self.prints.retain(|print| siblings.all.iter().any(|sibling| sibling.print == *print));
-    }
-
-    /// One more, which is read to its end.
-    pub(crate) fn add(&mut self, id: FileId, head: &[u8]) {
-        self.add_print(print(id, head));
-    }
-
-    /// One more, of which nothing is to be read.
-    pub(crate) fn add_print(&mut self, print: u32) {
-        if self.prints.contains(&print) {
-            return;
-        }
-        self.prints.insert(0, print);
-        self.is_complete &= self.prints.len() <= OLD_MAX;
-        self.prints.truncate(OLD_MAX);
-    }
-}
-
-/// What a noted file is known by. A rotated file keeps its head.
-fn print(id: FileId, head: &[u8]) -> u32 {
-    crc32(&[&id.ino.to_le_bytes(), head])
-}
-
 /// A file beside a path that may be one of its log.
 #[derive(Clone, Debug)]
 pub(crate) struct Sibling {
     pub(crate) path: PathBuf,
     pub(crate) id: FileId,
     mtime_ns: i64,
-    print: u32,
+    note: OldFile,
+    /// As what it was noted earlier.
+    known_as: Option<OldFile>,
     /// Its name begins as the path's does, so [`Old`] knows it if it is old.
     is_noted: bool,
     is_generation: bool,
@@ -207,7 +171,7 @@ pub(crate) struct Sibling {
 }
 
 impl Sibling {
-    fn new(dir: &Path, name: &OsStr, is_noted: bool, is_generation: bool) -> io::Result<Option<Sibling>> {
+    fn new(dir: &Path, name: &OsStr, is_noted: bool, is_generation: bool, old: &Old) -> io::Result<Option<Sibling>> {
         let path = dir.join(name);
         let metadata = fs::metadata(&path)?;
         if !metadata.is_file() {
@@ -220,17 +184,22 @@ impl Sibling {
             Ok(file) => read_at(&file, &mut head, 0)?,
             Err(_) => 0,
         };
-        let (mtime_ns, print) = (mtime_ns(&metadata), print(id, &head[..read]));
-        Ok(Some(Sibling { path, id, mtime_ns, print, is_noted, is_generation, is_compressed }))
+        let head = &head[..read];
+        let (note, known_as) = (OldFile::new(id.ino, head), old.find(id.ino, head));
+        let mtime_ns = mtime_ns(&metadata);
+        Ok(Some(Sibling { path, id, mtime_ns, note, known_as, is_noted, is_generation, is_compressed }))
     }
 
     /// Whether it has come since the old ones were noted; `mtime_ns` is when the last known file was written.
-    fn is_news(&self, old: &Old, mtime_ns: i64) -> bool {
-        match self.is_noted && old.is_complete && !self.is_compressed {
-            true => !old.prints.contains(&self.print),
-            // The time of a compressed file is that of what was compressed.
-            false => self.mtime_ns > mtime_ns && !old.prints.contains(&self.print),
-        }
+    fn is_news(&self, is_complete: bool, mtime_ns: i64) -> bool {
+        // The time of a compressed file is that of what was compressed.
+        let is_known_if_old = self.is_noted && is_complete && !self.is_compressed;
+        self.known_as.is_none() && (is_known_if_old || self.mtime_ns > mtime_ns)
+    }
+
+    /// It was finished when it was noted, and has been written to since. Seen only while its head is not whole.
+    fn has_grown(&self) -> bool {
+        self.known_as.is_some_and(|then| then.head_bytes < self.note.head_bytes)
     }
 }
 
@@ -240,15 +209,17 @@ pub(crate) struct Siblings {
     /// Where the file that was asked for is now.
     pub(crate) rotated: Option<PathBuf>,
     all: Vec<Sibling>,
+    /// All old ones are noted.
     is_complete: bool,
 }
 
-/// Looks at the files beside `path` that may be of its log, now that `id` is not at the path any more.
+/// Looks at the files beside `path` that may be of its log, now that `id` is not at the path any more. `old` are those that
+/// have nothing to be read.
 ///
 /// # Errors
 /// Of kind `ResourceBusy` where a rotation is going on.
-pub(crate) fn siblings(path: &Path, id: Option<FileId>) -> io::Result<Siblings> {
-    let mut found = Siblings { is_complete: true, ..Siblings::default() };
+pub(crate) fn siblings(path: &Path, id: Option<FileId>, old: &Old) -> io::Result<Siblings> {
+    let mut found = Siblings { is_complete: old.is_complete, ..Siblings::default() };
     let Some(own) = path.file_name() else { return Ok(found) };
     let stem = own.as_bytes().split(|&byte| byte == b'.').find(|piece| !piece.is_empty()).unwrap_or(own.as_bytes());
     let is_asked_for =
@@ -269,7 +240,7 @@ pub(crate) fn siblings(path: &Path, id: Option<FileId>) -> io::Result<Siblings> 
         let family = Family::new(own, rotated.as_deref());
         for (name, ino) in &names {
             let is_noted = name.as_bytes().starts_with(stem);
-            let sibling = match Sibling::new(&dir, name, is_noted, family.holds(without_ending(name))) {
+            let sibling = match Sibling::new(&dir, name, is_noted, family.holds(without_ending(name)), old) {
                 Ok(Some(sibling)) => sibling,
                 Ok(None) => continue,
                 Err(_) => return Err(busy()),
@@ -290,33 +261,41 @@ pub(crate) fn siblings(path: &Path, id: Option<FileId>) -> io::Result<Siblings> 
 
 impl Siblings {
     /// The files that came since the old ones were noted, oldest first. `mtime_ns` is when the last known file was written.
-    pub(crate) fn news(
-        &self,
-        old: &Old,
-        mtime_ns: i64,
-        is_known: &dyn Fn(FileId) -> bool,
-    ) -> io::Result<Vec<Generation>> {
+    pub(crate) fn news(&self, mtime_ns: i64, is_known: &dyn Fn(FileId) -> bool) -> io::Result<Vec<Generation>> {
         let is_news = |sibling: &&Sibling| {
             let is_candidate = sibling.is_generation && !sibling.is_compressed && !is_known(sibling.id);
-            is_candidate && sibling.is_news(old, mtime_ns)
+            is_candidate && sibling.is_news(self.is_complete, mtime_ns)
         };
         let may_be_read = |outcome: &io::Result<Generation>| !matches!(outcome, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
         self.all.iter().filter(is_news).map(Generation::open).filter(may_be_read).collect()
     }
 
     /// Those that came and cannot be read.
-    pub(crate) fn compressed_news(&self, old: &Old, mtime_ns: i64) -> Vec<PathBuf> {
-        let is_news =
-            |sibling: &&Sibling| sibling.is_generation && sibling.is_compressed && sibling.is_news(old, mtime_ns);
+    pub(crate) fn compressed_news(&self, mtime_ns: i64) -> Vec<PathBuf> {
+        let is_news = |sibling: &&Sibling| {
+            sibling.is_generation && sibling.is_compressed && sibling.is_news(self.is_complete, mtime_ns)
+        };
         self.all.iter().filter(is_news).map(|sibling| sibling.path.clone()).collect()
     }
 
     /// What is to be noted: everything that is not known otherwise.
     pub(crate) fn old(&self, is_known: &dyn Fn(FileId) -> bool) -> Old {
         let unknown = self.all.iter().rev().filter(|sibling| sibling.is_noted && !is_known(sibling.id));
-        let prints: Vec<u32> = unknown.map(|sibling| sibling.print).collect();
-        let is_complete = self.is_complete && prints.len() <= OLD_MAX;
-        Old { prints: prints.into_iter().take(OLD_MAX).collect(), is_complete }
+        let mut files: Vec<OldFile> = unknown.map(|sibling| sibling.note).collect();
+        let is_complete = files.len() <= OLD_MAX;
+        files.truncate(OLD_MAX);
+        Old { files, is_complete }
+    }
+
+    /// What a noted file is known by from now on; nothing where it is gone.
+    pub(crate) fn renew(&self, file: OldFile) -> Option<OldFile> {
+        let is_it = |sibling: &&Sibling| sibling.known_as == Some(file) || sibling.note == file;
+        self.all.iter().find(is_it).map(|sibling| sibling.note)
+    }
+
+    /// Noted files that have been written to since.
+    pub(crate) fn grown(&self) -> impl Iterator<Item = &Path> {
+        self.all.iter().filter(|sibling| sibling.has_grown()).map(|sibling| &*sibling.path)
     }
 
     /// The copy that was made of a file before it was truncated, and whether the file was read further than the copy goes.
@@ -326,13 +305,12 @@ impl Siblings {
     pub(crate) fn copy(
         &self,
         position: &Position,
-        old: &Old,
         is_known: &dyn Fn(FileId) -> bool,
     ) -> io::Result<Option<(Generation, Verdict)>> {
         let mut best = None;
         for sibling in self.all.iter().filter(|sibling| !sibling.is_compressed && !is_known(sibling.id)) {
             // Copies carry times from before and after the last look.
-            if !sibling.is_news(old, position.mtime_ns - 1) {
+            if !sibling.is_news(self.is_complete, position.mtime_ns - 1) {
                 continue;
             }
             let generation = match Generation::open(sibling) {
@@ -355,7 +333,7 @@ pub(crate) struct Generation {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
     pub(crate) id: FileId,
-    pub(crate) print: u32,
+    pub(crate) note: OldFile,
 }
 
 impl Generation {
@@ -365,12 +343,12 @@ impl Generation {
             io::ErrorKind::NotFound => busy(),
             _ => error,
         })?;
-        if found.id == sibling.id { Ok(Generation { print: sibling.print, ..found }) } else { Err(busy()) }
+        if found.id == sibling.id { Ok(Generation { note: sibling.note, ..found }) } else { Err(busy()) }
     }
 
     fn at(path: PathBuf) -> io::Result<Generation> {
         let file = open_regular(&path)?;
-        Ok(Generation { path, id: FileId::of(&file.metadata()?), print: 0, file })
+        Ok(Generation { path, id: FileId::of(&file.metadata()?), note: OldFile::default(), file })
     }
 }
 
@@ -446,21 +424,21 @@ mod tests {
             old: &Old,
             seconds: i64,
         ) -> (Option<String>, Vec<String>, Vec<String>) {
-            let found = siblings(&self.path(path), Some(id)).unwrap();
+            let found = siblings(&self.path(path), Some(id), old).unwrap();
             let mtime_ns = seconds * 1_000_000_000;
             let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-            let news = found.news(old, mtime_ns, &|known| known == id).unwrap();
+            let news = found.news(mtime_ns, &|known| known == id).unwrap();
             let between = news.iter().map(|generation| name(&generation.path)).collect();
-            (found.rotated.as_ref().map(name), between, found.compressed_news(old, mtime_ns).iter().map(name).collect())
+            (found.rotated.as_ref().map(name), between, found.compressed_news(mtime_ns).iter().map(name).collect())
         }
 
         fn old(&self, path: &str) -> Old {
-            siblings(&self.path(path), None).unwrap().old(&|_| false)
+            siblings(&self.path(path), None, &UNKNOWN).unwrap().old(&|_| false)
         }
     }
 
     /// Nothing is known of what was there.
-    const UNKNOWN: Old = Old { prints: Vec::new(), is_complete: false };
+    const UNKNOWN: Old = Old { files: Vec::new(), is_complete: false };
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -549,8 +527,8 @@ mod tests {
         let marks = super::super::identity::Marks::read(&File::open(dir.path("a.log")).unwrap(), offset).unwrap();
         let position = Position { offset, prints: marks.unwrap().prints(), ..Position::default() };
         let copy = || {
-            let found = siblings(&dir.path("a.log"), None).unwrap();
-            found.copy(&position, &old, &|_| false).unwrap().map(|(generation, verdict)| (generation.path, verdict))
+            let found = siblings(&dir.path("a.log"), None, &old).unwrap();
+            found.copy(&position, &|_| false).unwrap().map(|(generation, verdict)| (generation.path, verdict))
         };
         assert!(copy().is_none());
         fs::write(dir.path("a.log.2"), "the first lie\nthe second line\n").unwrap();

@@ -7,6 +7,7 @@
 //! | `lines` | bytes of a file to lines |
 //! | `follow` | one open file |
 //! | `generations` | rotated files and copies beside it |
+//! | `old` | files beside it that have nothing to be read |
 //! | `path` | one path: the file there, and those before it |
 //! | `set` | all paths, and what goes into the store together |
 //! | `glob` | patterns |
@@ -35,6 +36,7 @@ mod generations;
 mod glob;
 mod identity;
 mod lines;
+mod old;
 mod outlet;
 mod path;
 mod position;

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::follow::{Look, Tail};
-use super::generations::{self, Generation, Old, Siblings};
+use super::generations::{self, Generation, Siblings};
 use super::identity::{FileId, Marks, Verdict, judge, mtime_ns as mtime_ns_of};
+use super::old::{Old, OldFile};
 use super::outlet::NAME_RECORD_BYTES;
 use super::position::{self, FILES_MAX, Position, Positions};
 use super::report::Report;
@@ -149,6 +150,7 @@ impl Follower {
         }
         let stored = std::mem::take(&mut self.stored);
         let last = stored.len() - 1;
+        let mut untouched = Vec::new();
         self.is_dirty = true;
         for (index, (mut position, found)) in stored.into_iter().zip(found).enumerate() {
             let Some((generation, verdict)) = found else {
@@ -169,10 +171,27 @@ impl Follower {
                 }
                 Verdict::Other => unreachable!("such a file is not found"),
             };
-            self.reports.push(Report::Following { path: generation.path.clone(), offset: position.offset });
-            self.tails.push(Tail::restored(generation.file, &generation.path, &position, marks)?);
+            let tail = Tail::restored(generation.file, &generation.path, &position, marks)?;
+            if index < last && tail.offset == 0 {
+                untouched.push((self.tails.len(), tail));
+            } else {
+                self.take_restored(self.tails.len(), tail);
+            }
+        }
+        // Of these nothing was taken: that they are the same, only their numbers say, and a copy may have the number of a
+        // file that was removed.
+        for (at, tail) in untouched.into_iter().rev() {
+            let is_open = is_known(tail.id) || self.tails.iter().any(|other| other.id == tail.id);
+            if !is_open && self.copied_from(tail.id, tail.file())?.or(self.held_by(tail.id, tail.file())?).is_none() {
+                self.take_restored(at, tail);
+            }
         }
         Ok(())
+    }
+
+    fn take_restored(&mut self, at: usize, tail: Tail) {
+        self.reports.push(Report::Following { path: tail.path.clone(), offset: tail.offset });
+        self.tails.insert(at, tail);
     }
 
     /// The file that was at the path is nowhere. If one of its number is at the path, that was truncated, or made anew.
@@ -190,7 +209,7 @@ impl Follower {
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
         let is_it = |id: FileId| is_open(id) || id.ino == position.id.ino;
         let offset = position.offset;
-        let copy = generations::siblings(&self.path, None)?.copy(&position, &self.old, &is_it)?;
+        let copy = generations::siblings(&self.path, None, &self.old)?.copy(&position, &is_it)?;
         let copied = self.insert_copy(self.tails.len(), &position, copy)?;
         match replaced {
             Some(file) => {
@@ -288,8 +307,8 @@ impl Follower {
         self.tails.push(tail);
         // Those that were let go of to make room count as known there, and are old since.
         let mut old = siblings.old(&|other| is_other(other) || self.tails.iter().any(|tail| tail.id == other));
-        self.old.retain(&siblings);
-        self.old.prints.iter().for_each(|print| old.add_print(*print));
+        self.note(&siblings);
+        self.old.files.iter().rev().for_each(|file| old.add(*file));
         self.old = old;
         self.lost = None;
         Ok(())
@@ -322,11 +341,20 @@ impl Follower {
     }
 
     fn siblings_of(&self, rotated: Option<FileId>) -> io::Result<Siblings> {
-        match generations::siblings(&self.path, rotated) {
+        match generations::siblings(&self.path, rotated, &self.old) {
             // A directory may be searched by those who may not list it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Siblings::default()),
             outcome => outcome,
         }
+    }
+
+    /// Old files that are gone need not be known any more; those that were written to are known as they are now.
+    fn note(&mut self, siblings: &Siblings) {
+        self.old.files = self.old.files.iter().filter_map(|file| siblings.renew(*file)).collect();
+        let path = |path: &Path| Report::WrittenLate { path: path.to_owned() };
+        let known = self.reports.len();
+        self.reports.extend(siblings.grown().map(path));
+        self.is_dirty |= self.reports.len() > known;
     }
 
     /// Takes the files in that came behind the last one that is known and are not at the path any more. Returns whether all
@@ -340,7 +368,7 @@ impl Follower {
     ) -> io::Result<bool> {
         let Some((before, mtime_ns)) = self.last_known() else { return Ok(true) };
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
-        let between = siblings.news(&self.old, mtime_ns, &is_open)?;
+        let between = siblings.news(mtime_ns, &is_open)?;
         if let Some(tail) = self.tails.last_mut().filter(|tail| tail.id == before) {
             if is_news {
                 let path = self.path.clone();
@@ -354,7 +382,7 @@ impl Follower {
             tail.path = siblings.rotated.clone().unwrap_or_else(|| tail.path.clone());
         }
         if is_news {
-            let compressed = siblings.compressed_news(&self.old, mtime_ns).into_iter();
+            let compressed = siblings.compressed_news(mtime_ns).into_iter();
             self.reports.extend(compressed.map(|path| Report::Compressed { path, of: self.path.clone() }));
         }
         if !between.is_empty() {
@@ -419,7 +447,7 @@ impl Follower {
         if self.is_turning {
             let (path, of) = (generation.path.clone(), self.tails[original].path.clone());
             self.reports.push(Report::TakenForCopy { path, of });
-            self.old.add_print(generation.print);
+            self.old.add(generation.note);
             self.is_dirty = true;
         }
     }
@@ -498,7 +526,7 @@ impl Follower {
         if self.place == Place::Here && !self.is_in_place() {
             return Err(generations::busy());
         }
-        let found = siblings.news(&self.old, mtime_ns, is_known)?;
+        let found = siblings.news(mtime_ns, is_known)?;
         let before = self.tails.len();
         self.insert_generations(index, found, now, is_known)?;
         Ok(self.tails.len() > before)
@@ -522,8 +550,8 @@ impl Follower {
     pub(crate) fn check_news(&mut self, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
         let Some((_, mtime_ns)) = self.last_known() else { return Ok(()) };
         let siblings = self.siblings_in_place()?;
-        let news = siblings.news(&self.old, mtime_ns, is_known)?;
-        self.old.retain(&siblings);
+        let news = siblings.news(mtime_ns, is_known)?;
+        self.note(&siblings);
         let index = self.tails.len() - usize::from(self.place == Place::Here);
         let is_complete = self.insert_generations(index, news, now, is_known)?;
         self.directories.is_done = is_complete && now.saturating_sub(self.directories.changed) >= LOOK_AGAIN;
@@ -537,7 +565,7 @@ impl Follower {
                 self.tails[..FILES_MAX - 1].iter().position(|tail| !tail.is_ready && !tail.has_unfinished_line())
         {
             let tail = self.tails.remove(at);
-            self.old.add(tail.id, tail.head());
+            self.old.add(OldFile::new(tail.id.ino, tail.head()));
         }
         let has_room = self.tails.len() < FILES_MAX;
         if !has_room && !self.is_crowded {
@@ -594,7 +622,7 @@ impl Follower {
             index += 1;
             let is_over = tail.is_settled && (tail.seen.links == 0 || is_last_settled);
             if is_over && tail.seen.links > 0 {
-                old.add(tail.id, tail.head());
+                old.add(OldFile::new(tail.id.ino, tail.head()));
             }
             !is_over
         });
@@ -611,7 +639,7 @@ impl Follower {
         &mut self,
         index: usize,
         outcome: io::Result<Look>,
-        before: u64,
+        before: (u64, u64),
         now: Duration,
         is_known: &dyn Fn(FileId) -> bool,
     ) -> Look {
@@ -627,9 +655,9 @@ impl Follower {
                 if std::mem::take(&mut tail.is_failing) {
                     self.reports.push(Report::Recovered { path: tail.path.clone() });
                 }
-                if tail.offset != before {
+                if tail.reach() != before {
                     (tail.quiet_since, tail.is_settled) = (now, false);
-                    self.is_dirty = true;
+                    self.is_dirty |= tail.offset != before.0;
                 }
                 tail.is_ready = look != Look::AtEnd;
                 look
@@ -668,7 +696,7 @@ impl Follower {
         self.directories.is_done &= growing.is_empty();
         let is_known = |id: FileId| is_known(id) && !growing.contains(&id);
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
-        let copy = generations::siblings(&self.path, None)?.copy(&position, &self.old, &is_open)?;
+        let copy = generations::siblings(&self.path, None, &self.old)?.copy(&position, &is_open)?;
         if copy.is_some() && self.tails.len() >= FILES_MAX && !self.has_room() {
             // It stays as it is until there is some.
             return Err(generations::busy());
@@ -741,7 +769,7 @@ impl Follower {
     pub(crate) fn record_bytes(&self) -> usize {
         // A copy may be found while its entries are in the batch.
         let files = (self.tails.len() + 2).min(FILES_MAX);
-        Positions::encoded_bytes_max(files, self.old.prints.len())
+        Positions::encoded_bytes_max(files, self.old.files.len())
             + self.key.len()
             + RECORD_OVERHEAD_BYTES
             + NAME_RECORD_BYTES

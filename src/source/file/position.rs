@@ -8,7 +8,7 @@
 //! | 3 | 5 | reserved | 0 |
 //! | 8 | 8 | age | LSN of about when it was written: the smaller, the longer ago |
 //! | 16 | 56 each | files | oldest first; the last is the one that was at the path |
-//! | then | 4 each | old files | CRC-32 of number and head of each file beside the path that is none of these; youngest first, as many as there is room for |
+//! | then | 8 each | old files | files beside the path that are none of these; youngest first, as many as there is room for |
 //!
 //! | offset in a file | size | field | rule |
 //! |---|---|---|---|
@@ -22,6 +22,12 @@
 //! | 53 | 1 | settled | 0, 1: it was rotated away and read to its end |
 //! | 54 | 2 | reserved | 0 |
 //!
+//! | offset in an old file | size | field | rule |
+//! |---|---|---|---|
+//! | 0 | 4 | checksum | CRC-32 of the inode (8 bytes) and the head |
+//! | 4 | 2 | bytes of the head | 0 to 1024: what the file had when it was noted |
+//! | 6 | 2 | reserved | 0 |
+//!
 //! A value is valid if and only if every field obeys its rule, nothing is left over, and it is not longer than the store allows. It needs no checksum of its own:
 //! the store's records have theirs. A value of another version is an error, never a reason to read a file again.
 //!
@@ -31,9 +37,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::generations::Old;
-use super::identity::{FileId, Prints};
+use super::identity::{FileId, MARK_BYTES, Prints};
 use super::lines::Skip;
+use super::old::{Old, OldFile};
 use crate::format::FormatError;
 use crate::format::bytes::{Get, Put};
 use crate::format::record::CHECKPOINT_VALUE_BYTES_MAX;
@@ -44,7 +50,7 @@ pub(crate) const FILES_MAX: usize = 16;
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 16;
 const FILE_BYTES: usize = 56;
-const OLD_BYTES: usize = 4;
+const OLD_BYTES: usize = 8;
 const KEY_PREFIX: &[u8] = b"file/";
 const _: () = assert!(HEADER_BYTES + FILES_MAX * FILE_BYTES <= CHECKPOINT_VALUE_BYTES_MAX);
 
@@ -88,8 +94,8 @@ impl Positions {
         }
         assert!(self.files.len() <= FILES_MAX, "{} files in one value", self.files.len());
         let files = HEADER_BYTES + self.files.len() * FILE_BYTES;
-        let old = self.old.prints.len().min((CHECKPOINT_VALUE_BYTES_MAX - files) / OLD_BYTES);
-        let is_complete = self.old.is_complete && old == self.old.prints.len();
+        let old = self.old.files.len().min((CHECKPOINT_VALUE_BYTES_MAX - files) / OLD_BYTES);
+        let is_complete = self.old.is_complete && old == self.old.files.len();
         let mut value = vec![0; files + old * OLD_BYTES];
         let mut put = Put::new(&mut value);
         put.u8(VERSION).u8(self.files.len() as u8).u8(u8::from(is_complete)).bytes(&[0; 5]).u64(self.age);
@@ -100,8 +106,8 @@ impl Positions {
             }
             put.u32(file.prints.tail).u8(file.skip as u8).u8(u8::from(file.is_settled)).u16(0);
         }
-        for print in &self.old.prints[..old] {
-            put.u32(*print);
+        for file in &self.old.files[..old] {
+            put.u32(file.print).u16(file.head_bytes).u16(0);
         }
         value
     }
@@ -123,7 +129,7 @@ impl Positions {
             return Err(FormatError::Field("reserved"));
         }
         let age = get.u64()?;
-        let mut positions = Positions { age, files: Vec::new(), old: Old { prints: Vec::new(), is_complete } };
+        let mut positions = Positions { age, files: Vec::new(), old: Old { files: Vec::new(), is_complete } };
         if files == 0 || usize::from(files) > FILES_MAX {
             return Err(FormatError::Field("number of files"));
         }
@@ -134,7 +140,7 @@ impl Positions {
             return Err(FormatError::Field("length"));
         }
         while !get.0.is_empty() {
-            positions.old.prints.push(get.u32()?);
+            positions.old.files.push(decode_old(&mut get)?);
         }
         Ok(positions)
     }
@@ -170,6 +176,17 @@ fn decode_file(get: &mut Get<'_>) -> Result<Position, FormatError> {
     }
 }
 
+fn decode_old(get: &mut Get<'_>) -> Result<OldFile, FormatError> {
+    let (print, head_bytes) = (get.u32()?, get.u16()?);
+    if usize::from(head_bytes) > MARK_BYTES {
+        return Err(FormatError::Field("bytes of the head"));
+    }
+    match get.u16()? {
+        0 => Ok(OldFile { print, head_bytes }),
+        _ => Err(FormatError::Field("reserved")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,14 +205,18 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_table() {
-        let value =
-            Positions { age: 0x0807, files: vec![position(1)], old: Old { prints: vec![0x0a0b], is_complete: true } }
-                .encode();
+        let value = Positions {
+            age: 0x0807,
+            files: vec![position(1)],
+            old: Old { files: vec![OldFile { print: 0x0a0b, head_bytes: 0x0102 }], is_complete: true },
+        }
+        .encode();
         let mut expected = vec![1, 1, 1, 0, 0, 0, 0, 0, 7, 8, 0, 0, 0, 0, 0, 0];
         expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([0xe9, 3, 0, 0, 0, 0, 0, 0]);
         expected.extend([0xff; 8]);
-        expected.extend([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 1, 1, 0, 0, 11, 10, 0, 0]);
+        expected
+            .extend([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 1, 1, 0, 0, 11, 10, 0, 0, 2, 1, 0, 0]);
         assert_eq!(value, expected);
         assert_eq!(key(Path::new("/var/log/a")), b"file//var/log/a");
         assert_eq!(path(b"file//var/log/a"), Some(Path::new("/var/log/a")));
@@ -229,14 +250,15 @@ mod tests {
 
     #[test]
     fn old_files_beyond_the_room_are_left_out_and_that_is_kept() {
-        let old = |count| Old { prints: (0..count).collect(), is_complete: true };
-        let mut positions = Positions { age: 1, files: vec![position(1)], old: old(238) };
+        let file = |print| OldFile { print, head_bytes: 5 };
+        let old = |count| Old { files: (0..count).map(file).collect(), is_complete: true };
+        let mut positions = Positions { age: 1, files: vec![position(1)], old: old(119) };
         let value = positions.encode();
         assert_eq!((value.len(), Positions::decode(&value).as_ref()), (1024, Ok(&positions)));
-        positions.old = old(239);
+        positions.old = old(120);
         let decoded = Positions::decode(&positions.encode()).unwrap();
-        assert_eq!((decoded.old.prints, decoded.old.is_complete), (old(238).prints, false));
-        assert!(Positions::decode(&[&value[..], &[0; 4]].concat()).is_err(), "longer than a value may be");
+        assert_eq!((decoded.old.files, decoded.old.is_complete), (old(119).files, false));
+        assert!(Positions::decode(&[&value[..], &[0; 8]].concat()).is_err(), "longer than a value may be");
     }
 
     proptest! {

@@ -34,6 +34,8 @@ pub(crate) enum Report {
     Lost { path: PathBuf, offset: u64 },
     /// A rotated file that was never read, and cannot be.
     Compressed { path: PathBuf, of: PathBuf },
+    /// A file that was finished, and let go of, has got more.
+    WrittenLate { path: PathBuf },
     /// A line is too long.
     Refused { path: PathBuf, offset: u64 },
     /// A last line without its end, of a file that is finished.
@@ -104,6 +106,12 @@ impl fmt::Display for Report {
                  give it to kifa daemon --stdin)",
                 path.display(),
                 of.display()
+            ),
+            Report::WrittenLate { path } => write!(
+                f,
+                "{} was rotated away and finished, and has been written to again; what came is not read (its writer should \
+                 reopen the log after a rotation)",
+                path.display()
             ),
             Report::Refused { path, offset } => write!(
                 f,
@@ -185,7 +193,9 @@ impl Report {
     pub(crate) fn count(&self, counters: &Counters) {
         match self {
             Report::Refused { .. } => counters.refuse(),
-            Report::Lost { .. } | Report::Compressed { .. } | Report::TakenBack { .. } => counters.drop_entries(1),
+            Report::Lost { .. } | Report::Compressed { .. } | Report::TakenBack { .. } | Report::WrittenLate { .. } => {
+                counters.drop_entries(1)
+            }
             Report::Truncated { unread, .. } | Report::Shortened { unread, .. } if *unread > 0 => {
                 counters.drop_entries(1)
             }

@@ -512,7 +512,7 @@ impl Set {
             has_room
         };
         let (Work::Look(at) | Work::Finish(at)) = work;
-        let before = follower.tails[at].offset;
+        let before = follower.tails[at].reach();
         let outcome = match work {
             Work::Look(_) => follower.tails[at].look(chunk, &mut reports, &mut take),
             Work::Finish(_) => follower.tails[at].finish(chunk, &mut reports, &mut take),

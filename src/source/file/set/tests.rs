@@ -464,6 +464,7 @@ impl World {
                 | Report::Shortened { .. }
                 | Report::TakenBack { .. }
                 | Report::Lost { .. }
+                | Report::WrittenLate { .. }
                 | Report::Compressed { .. }
                 | Report::Refused { .. }
                 | Report::Unfinished { .. }
