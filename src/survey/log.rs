@@ -134,7 +134,6 @@ struct Run {
     salt: u64,
     at: u64,
     marker: Option<u64>,
-    has_groups: bool,
 }
 
 impl Run {
@@ -303,8 +302,7 @@ impl<'a> Walk<'a> {
     }
 
     fn piece(&mut self, piece: &Piece) -> Result<()> {
-        let mut run =
-            Run { epoch: piece.epoch, salt: piece.salt, at: BLOCK_BYTES as u64, marker: None, has_groups: false };
+        let mut run = Run { epoch: piece.epoch, salt: piece.salt, at: BLOCK_BYTES as u64, marker: None };
         loop {
             if let End::Recorded(end) = piece.end
                 && end.salt == run.salt
@@ -377,7 +375,9 @@ impl<'a> Walk<'a> {
         if run.holds(header) {
             return run.marker.is_none();
         }
-        let here = LogEnd { segment: piece.number, salt: run.salt, offset: run.end(), last_lsn: self.due.prev() };
+        // Behind a gap that is due here, too: the marker that told so may be lost.
+        let last_lsn = header.first_lsn.prev();
+        let here = LogEnd { segment: piece.number, salt: run.salt, offset: run.end(), last_lsn };
         header.epoch_start
             && header.epoch > run.epoch
             && matches!(group.records().first(), Some(Record::EpochStart { prev_end, .. }) if *prev_end == here)
@@ -398,13 +398,12 @@ impl<'a> Walk<'a> {
             salt: header.salt,
             at: header.offset + header.padded_bytes(),
             marker: header.clean_close.then_some(header.offset),
-            has_groups: true,
         };
     }
 
     /// The marker of a clean close may be lost although the next epoch began behind it: it was never needed.
     fn accept_behind_lost_marker(&mut self, piece: &Piece, run: &mut Run) -> Result<bool> {
-        if run.marker.is_some() || !run.has_groups {
+        if run.marker.is_some() {
             return Ok(false);
         }
         let behind = run.at + BLOCK_BYTES as u64;
@@ -456,7 +455,7 @@ impl<'a> Walk<'a> {
         run.at = to;
         run.marker = None;
         if let Some(next) = next {
-            (run.epoch, run.salt, run.has_groups) = (next.epoch, next.salt, false);
+            (run.epoch, run.salt) = (next.epoch, next.salt);
             return Ok(true);
         }
         // The recorded end may be that of a later run of this segment, all of which is lost.

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::format::entry;
 use crate::format::manifest::Manifest;
 use crate::format::record::LogEnd;
-use crate::format::{BLOCK_BYTES, Lsn};
+use crate::format::{BLOCK_BYTES, Gap, GapCause, Lsn};
 use crate::io::Vfs;
 use crate::sim::{Fault, FaultKind, OpClass, SimDisk};
 use crate::wal::files::WalFiles;
@@ -242,6 +242,42 @@ fn an_epoch_that_goes_on_in_the_same_segment_is_reached_over_damage() {
     let (read, found) = of(&[&segment]);
     assert_eq!(read, [1, 2, 3, 4, 5], "the salt of the new epoch is told by its other groups");
     assert_eq!((only(&found).lsns, only(&found).saved), (Some((Lsn(3), Lsn(4))), 2));
+}
+
+/// A log that rotated, was closed before it had another entry, and went on behind a marker that a power cut took then.
+#[test]
+fn a_lost_marker_in_a_segment_without_entries_hides_nothing_beside_damage() {
+    let mut first = first_segment();
+    let bad = first.group(2, durable(0));
+    let mut second = Segment::new(2, 1, first.end(), 2, None);
+    let closed = second.end();
+    let lost = second.group(0, marker(2));
+    second.begin_epoch(closed);
+    second.group(1, durable(2));
+    second.bytes[lost as usize..][..BLOCK_BYTES].fill(0);
+    assert_eq!(of(&[&first, &second]).0, [1, 2, 3], "as replay takes it");
+    first.damage(bad);
+    let (read, found) = of(&[&first, &second]);
+    assert_eq!(read, [1, 2, 3]);
+    assert_eq!((only(&found).file.as_str(), only(&found).saved), (first.path(), 2));
+}
+
+#[test]
+fn a_lost_marker_behind_a_gap_hides_nothing_beside_damage() {
+    let gap = Gap { first: Lsn(3), last: Lsn(51), cause: GapCause::UncleanNormal };
+    let mut first = first_segment();
+    let bad = first.group(2, durable(0));
+    let mut second = Segment::new(2, 2, first.end(), 2, Some(gap));
+    let closed = second.end();
+    let lost = second.group(0, marker(51));
+    second.begin_epoch(closed);
+    second.group(1, durable(51));
+    second.bytes[lost as usize..][..BLOCK_BYTES].fill(0);
+    assert_eq!(of(&[&first, &second]).0, [1, 2, 52], "as replay takes it");
+    first.damage(bad);
+    let (read, found) = of(&[&first, &second]);
+    assert_eq!((read, &found.gaps), (vec![1, 2, 52], &vec![gap]));
+    assert_eq!(only(&found).file, first.path());
 }
 
 #[test]

@@ -161,6 +161,20 @@ fn an_epoch_goes_on_behind_a_clean_close_and_survives_the_loss_of_its_marker() {
     assert_eq!(replay_of(&[&segment]).0, [1, 2, 3, 4, 5]);
 }
 
+/// Rotated, closed before the next entry, and killed before the marker was durable: it is the first group of its segment.
+#[test]
+fn an_epoch_survives_the_loss_of_the_marker_in_a_segment_without_entries() {
+    let mut first = first_segment();
+    first.group(2, durable(0));
+    let mut second = Segment::new(2, 1, first.end(), 2, None);
+    let end = second.end();
+    let marker_offset = second.group(0, marker(2));
+    second.begin_epoch(end);
+    second.group(1, durable(2));
+    second.bytes[marker_offset as usize..][..BLOCK_BYTES].fill(0);
+    assert_eq!(replay_of(&[&first, &second]).0, [1, 2, 3]);
+}
+
 /// Killed while it closed, a log may go on behind a marker that is seen and not durable. What is lost with it is the
 /// group that was first behind the gap.
 #[test]
