@@ -24,8 +24,12 @@ use crate::io::Env;
 #[cfg(feature = "sim")]
 use crate::planted::{Bug, plant};
 
-/// Of the life after a cut, as many operations of a class are made to fail.
+/// Of the life after a cut, as many operations of a class are made to fail. The first dozen or two are those of whoever
+/// looks before the log is opened.
 const RECOVERY_OPS: u64 = 24;
+/// Of an opening, as many operations of a class are made to fail: manifest, headers and groups of a log as small as these
+/// are read within them.
+const OPENING_OPS: u64 = 16;
 /// Most wrong bits tried on one log at rest.
 const ROT_MAX: u64 = 1000;
 /// Where a segment's header says that it is a spare (1).
@@ -155,6 +159,9 @@ impl Attack {
         for _ in 0..max.min(ROT_MAX) {
             self.case(Case::Rot { seed: rng.below(1000) }, None);
         }
+        for (kind, class, nth) in faults(max, |_| OPENING_OPS, &mut rng) {
+            self.case(Case::Opening { at: 1 + rng.below(ops_total), kind, class, nth }, None);
+        }
     }
 
     fn case(&mut self, case: Case, stopped: Option<(SimDisk, Oracle)>) {
@@ -179,24 +186,26 @@ impl Attack {
         excuses: impl FnOnce(&Error) -> bool,
     ) -> Result<(SimDisk, Oracle), Violation> {
         let mut oracle = Oracle::new();
-        self.excused_life(disk, plan, &mut oracle, excuses)?;
+        self.excused_life(disk, plan, None, &mut oracle, excuses)?;
         Ok((disk.clone(), oracle))
     }
 
     /// A life in which nothing fails but the power.
     fn life(&mut self, disk: &SimDisk, plan: &Plan, oracle: &mut Oracle) -> Result<(), Violation> {
-        self.excused_life(disk, plan, oracle, |_| false)
+        self.excused_life(disk, plan, None, oracle, |_| false)
     }
 
+    /// A life in which `fault` meets the log while it opens.
     fn excused_life(
         &mut self,
         disk: &SimDisk,
         plan: &Plan,
+        fault: Option<Fault>,
         oracle: &mut Oracle,
         excuses: impl FnOnce(&Error) -> bool,
     ) -> Result<(), Violation> {
         self.report.openings += 1;
-        let outcome = Driver::live(disk, plan, oracle);
+        let outcome = Driver::live_behind(disk, plan, fault, oracle);
         if self.traced {
             self.report.trace += &disk.trace_text();
         }
@@ -216,7 +225,10 @@ impl Attack {
         let (disk, mut oracle) = match (case, stopped) {
             (_, Some(stopped)) => stopped,
             (Case::Rot { .. }, None) => return self.rot(&mut rng),
-            (Case::Cut { at, .. } | Case::Kill { at, .. } | Case::Recovering { at, .. }, None) => self.stop_at(at)?,
+            (
+                Case::Cut { at, .. } | Case::Kill { at, .. } | Case::Recovering { at, .. } | Case::Opening { at, .. },
+                None,
+            ) => self.stop_at(at)?,
             (Case::Fault { kind, class, at }, None) => {
                 let disk = SimDisk::new(self.seed);
                 disk.fail(Fault::nth(class, at, kind));
@@ -246,7 +258,17 @@ impl Attack {
                 let again = kind == FaultKind::Eio && class == OpClass::Read;
                 next.fail(if again { fault.and_next() } else { fault });
                 let plan = with_end(&self.plan.later(&mut rng), Action::Look);
-                self.excused_life(&next, &plan, &mut oracle, |_| kind != FaultKind::FlipBit)?;
+                self.excused_life(&next, &plan, None, &mut oracle, |_| kind != FaultKind::FlipBit)?;
+                self.any_end(&next, &mut oracle, &mut rng)
+            }
+            Case::Opening { kind, class, nth, .. } => {
+                let next = self.any_end(&disk, &mut oracle, &mut rng);
+                let fault = Fault::nth(class, nth, kind);
+                // However often the log tries: the device is gone.
+                let fault = if kind == FaultKind::Eio { fault.and_after() } else { fault };
+                let plan = with_end(&self.plan.later(&mut rng), Action::Look);
+                let excuses = |_: &Error| kind != FaultKind::FlipBit;
+                self.excused_life(&next, &plan, Some(fault), &mut oracle, excuses)?;
                 self.any_end(&next, &mut oracle, &mut rng)
             }
             Case::Full { .. } => {
@@ -275,7 +297,7 @@ impl Attack {
         };
         let may_fail = !disk.files().iter().any(is_spare) || self.plan.has_large_batch();
         let idle = self.plan.idle();
-        self.excused_life(&disk, &idle, oracle, |cause| may_fail && is_full(cause))?;
+        self.excused_life(&disk, &idle, None, oracle, |cause| may_fail && is_full(cause))?;
         let next = self.end(&disk, oracle, Ending::Cut(CutChoice::DropAll));
         next.set_space_bytes(None);
         Ok(next)

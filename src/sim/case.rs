@@ -7,6 +7,7 @@
 //! | `fault … n` | the `n`-th of a class fails; the log latches or goes on | a cut or a kill |
 //! | `full n b` | `b` blocks are left before action `n`, for five seconds | an end, and a start on the full disk |
 //! | `recovering n … m` | the power fails at `n`; in the life after it the `m`-th of a class fails | an end, and a start without |
+//! | `opening n … m` | the same, and the `m`-th fails while the log opens; an I/O error lasts until it gives up | as above |
 //! | `rot s` | one bit of a log at rest is wrong | it is reported, or it does not matter |
 //!
 //! What fails, and how, is one of [`FAULTS`]. A bit that is wrong in what one read returns, and right the next time, is
@@ -24,6 +25,7 @@ pub(crate) enum Case {
     Fault { kind: FaultKind, class: OpClass, at: u64 },
     Full { before: u64, blocks_left: u64 },
     Recovering { at: u64, kind: FaultKind, class: OpClass, nth: u64 },
+    Opening { at: u64, kind: FaultKind, class: OpClass, nth: u64 },
     Rot { seed: u64 },
 }
 
@@ -35,6 +37,7 @@ impl fmt::Display for Case {
             Case::Fault { kind, class, at } => write!(f, "fault {kind:?} {class:?} {at}"),
             Case::Full { before, blocks_left } => write!(f, "full {before} {blocks_left}"),
             Case::Recovering { at, kind, class, nth } => write!(f, "recovering {at} {kind:?} {class:?} {nth}"),
+            Case::Opening { at, kind, class, nth } => write!(f, "opening {at} {kind:?} {class:?} {nth}"),
             Case::Rot { seed } => write!(f, "rot {seed}"),
         }
     }
@@ -67,6 +70,10 @@ impl Case {
             ["recovering", at, kind, class, nth] => {
                 let (kind, class) = fault(kind, class)?;
                 Case::Recovering { at: number(at)?, kind, class, nth: number(nth)? }
+            }
+            ["opening", at, kind, class, nth] => {
+                let (kind, class) = fault(kind, class)?;
+                Case::Opening { at: number(at)?, kind, class, nth: number(nth)? }
             }
             ["rot", seed] => Case::Rot { seed: number(seed)? },
             ["full", before, blocks] => Case::Full { before: number(before)?, blocks_left: number(blocks)? },

@@ -55,6 +55,11 @@ impl SimDisk {
         self.state().faults.plant(fault);
     }
 
+    /// No fault that was planted so far strikes any more, a planned power failure included.
+    pub(crate) fn mend(&self) {
+        self.state().faults.clear();
+    }
+
     /// The power fails when the `nth` mutating operation from now on is submitted. That one and all in flight may then
     /// survive in part, none succeeds.
     pub(crate) fn power_off_at(&self, nth: u64) {

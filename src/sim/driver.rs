@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Fault;
 use super::disk::SimDisk;
 use super::oracle::{Found, Oracle, Seen};
 use super::rule::{Rule, Violation, ensure};
@@ -104,9 +105,14 @@ enum Asks {
 }
 
 impl<'a> Driver<'a> {
-    /// Opens the log and checks what it recovers.
-    pub(crate) fn open(disk: &SimDisk, options: &Options, oracle: &'a mut Oracle) -> Result<Driver<'a>, Stop> {
-        let (ops, core) = opened(disk, options, oracle)?;
+    /// Opens the log and checks what it recovers; `fault` holds for the opening alone.
+    fn open(
+        disk: &SimDisk,
+        options: &Options,
+        fault: Option<Fault>,
+        oracle: &'a mut Oracle,
+    ) -> Result<Driver<'a>, Stop> {
+        let (ops, core) = opened(disk, options, fault, oracle)?;
         Ok(Driver {
             disk: disk.clone(),
             oracle,
@@ -122,7 +128,17 @@ impl<'a> Driver<'a> {
 
     /// Lives a whole life. However it ends, the machine has no power then, and what was in flight still is.
     pub(crate) fn live(disk: &SimDisk, plan: &Plan, oracle: &'a mut Oracle) -> Result<(), Stop> {
-        let mut driver = Driver::open(disk, &plan.options, oracle)?;
+        Driver::live_behind(disk, plan, None, oracle)
+    }
+
+    /// As [`Driver::live`]; `fault` meets the log while it opens, and nobody else.
+    pub(crate) fn live_behind(
+        disk: &SimDisk,
+        plan: &Plan,
+        fault: Option<Fault>,
+        oracle: &'a mut Oracle,
+    ) -> Result<(), Stop> {
+        let mut driver = Driver::open(disk, &plan.options, fault, oracle)?;
         for action in &plan.actions {
             let outcome = driver.act(action);
             if outcome.is_err() {
@@ -255,7 +271,7 @@ impl<'a> Driver<'a> {
             return Ok(None);
         }
         oracle.ended(disk.env().mono_ns());
-        Driver::open(&disk, &options, oracle).map(Some)
+        Driver::open(&disk, &options, None, oracle).map(Some)
     }
 
     /// A turn of the engine, a look at what it confirms and answers, and a poll of at most `longest`.
@@ -362,11 +378,24 @@ fn failed(cause: Error) -> Stop {
 }
 
 /// Opens the log on a machine; what a reader found before, the log recovers, and a reader finds after.
-fn opened(disk: &SimDisk, options: &Options, oracle: &mut Oracle) -> Result<(Rc<Ops>, Core), Stop> {
+fn opened(
+    disk: &SimDisk,
+    options: &Options,
+    fault: Option<Fault>,
+    oracle: &mut Oracle,
+) -> Result<(Rc<Ops>, Core), Stop> {
     let before = look(disk, false).map_err(failed)?;
     oracle.check_at_rest(before.as_ref())?;
     let ops = Ops::new(disk.backend(), Arc::new(disk.env()), Box::new(Inline));
-    let core = open(&ops, disk.vfs(), options.clone());
+    let core = match fault {
+        Some(fault) => {
+            disk.fail(fault);
+            let core = open(&ops, disk.vfs(), options.clone());
+            disk.mend();
+            core
+        }
+        None => open(&ops, disk.vfs(), options.clone()),
+    };
     if disk.powered_off() {
         return Err(Stop::PowerOff);
     }

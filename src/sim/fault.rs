@@ -187,6 +187,10 @@ impl Faults {
         self.0.push(fault);
     }
 
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Shows an operation to every fault; of those that strike, the first planted wins.
     pub(super) fn strike(&mut self, classes: ClassSet, path: &str) -> Option<(OpClass, FaultKind)> {
         let mut struck = None;
@@ -213,6 +217,9 @@ mod tests {
         assert!(!strikes(ClassSet::LOOKUP, "wal/1"), "another class");
         assert!(strikes(ClassSet::READ, "wal/2"));
         assert!(!strikes(ClassSet::READ, "wal/2"), "once");
+        faults.plant(Fault::nth(OpClass::Read, 1, FaultKind::Eio).and_after());
+        faults.clear();
+        assert!(faults.strike(ClassSet::READ, "wal/1").is_none(), "mended");
     }
 
     #[test]

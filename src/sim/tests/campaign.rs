@@ -88,8 +88,14 @@ fn what_broke_the_promise_once_does_so_no_more() {
 
 #[test]
 fn the_same_seed_and_case_give_the_same_trace_byte_for_byte() {
-    let cases =
-        ["cut 20 sampled Sector Any 5", "kill 15 801", "fault Eio Sync 9", "recovering 12 FlipBit Read 8", "full 1 0"];
+    let cases = [
+        "cut 20 sampled Sector Any 5",
+        "kill 15 801",
+        "fault Eio Sync 9",
+        "recovering 12 FlipBit Read 8",
+        "opening 30 Eio Read 4",
+        "full 1 0",
+    ];
     for (seed, case) in (40..).zip(cases) {
         let (first, second) = (run_case(seed, case), run_case(seed, case));
         assert!(first.trace.lines().count() > 100, "{case}: there is little to compare");
@@ -100,8 +106,14 @@ fn the_same_seed_and_case_give_the_same_trace_byte_for_byte() {
 
 #[test]
 fn the_text_of_a_case_names_it() {
-    let texts =
-        ["cut 3 drop-all", "cut 9 keep-all", "cut 1 variant Block Any 7", "recovering 5 Eio Lookup 2", "full 1 0"];
+    let texts = [
+        "cut 3 drop-all",
+        "cut 9 keep-all",
+        "cut 1 variant Block Any 7",
+        "recovering 5 Eio Lookup 2",
+        "opening 7 Eio Read 3",
+        "full 1 0",
+    ];
     for text in texts.into_iter().chain(REGRESSIONS.map(|(_, text)| text)) {
         assert_eq!(Case::parse(text).map(|case| case.to_string()).as_deref(), Some(text));
     }
