@@ -13,6 +13,7 @@
 //! | `time` | times on the command line |
 //! | `framing` | entries out of a stream, in pieces, by each framing |
 //! | `protocol` | replies of the control socket, ids and numbered lines of producers |
+//! | `control` | requests to the control socket, in pieces |
 //!
 //! The package in `fuzz/` runs them under libFuzzer; `tests` replays its corpora on any compiler. They are public behind
 //! the feature `fuzzing`, which nothing else turns on, because that package is another crate and the decoders are private:
@@ -33,10 +34,10 @@ use crate::io::ReadAt;
 
 pub use log::{entry, group, manifest, record, segment};
 pub use table::{table, table_block};
-#[cfg(all(feature = "cli", unix))]
-pub use text::protocol;
 #[cfg(feature = "cli")]
 pub use text::{config, framing, time};
+#[cfg(all(feature = "cli", unix))]
+pub use text::{control, protocol};
 
 /// A target: its name, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
@@ -54,6 +55,8 @@ pub const TARGETS: &[Target] = &[
     ("config", config),
     #[cfg(feature = "cli")]
     ("framing", framing),
+    #[cfg(all(feature = "cli", unix))]
+    ("control", control),
     #[cfg(all(feature = "cli", unix))]
     ("protocol", protocol),
     #[cfg(feature = "cli")]

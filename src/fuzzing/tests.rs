@@ -119,7 +119,13 @@ fn seeds() -> BTreeMap<&'static str, Seeds> {
                 ("id", b"till-7.shop:3"),
                 ("numbered", b"17 {\"txn\":\"TXN-001\"}"),
             ];
-            seeds.insert("protocol", texts(protocol));
+            let control: &[(&str, &[u8])] = &[
+                ("append", b"\x05APPEND 4\nti\nlAPPEND 0\nSYNC\nDURABLE\r\n"),
+                ("too_large", b"\x40APPEND 1048577\nFLUSH-MODE normal\n"),
+                ("words", b"\x01STATUS\nFORGET till-7\nFOLLOW\n"),
+                ("broken", b"\x09APPEND many\nSYNC\n"),
+            ];
+            seeds.extend([("protocol", texts(protocol)), ("control", texts(control))]);
         }
         let now = b"\0\0\x3a\x2c\x6c\xb9\x8f\x18";
         let time = |text: &str| [now.as_slice(), text.as_bytes()].concat();

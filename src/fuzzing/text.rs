@@ -8,9 +8,11 @@ use crate::config::Config;
 use crate::config::sources::Framing;
 #[cfg(unix)]
 use crate::control::parse_reply;
+#[cfg(unix)]
+use crate::format::ENTRY_PAYLOAD_BYTES_MAX;
 use crate::source::framing::{Frame, Framer};
 #[cfg(unix)]
-use crate::source::net::{clients::is_valid_id, split_number};
+use crate::source::net::{clients::is_valid_id, request, split_number};
 
 /// `kifa.toml` up to the first zero byte, then variables as `NAME=value`, one per line.
 pub fn config(data: &[u8]) {
@@ -99,6 +101,39 @@ fn framed(framing: Framing, line_bytes_max: usize, pieces: &mut dyn Iterator<Ite
     // Only standard input has lines that the end of the stream ends.
     if outcome.is_ok() && framing == Framing::Newline {
         framer.finish(&mut emit).expect("a line that is read is not malformed");
+    }
+    seen
+}
+
+/// The first byte is the length of the pieces that the requests arrive in.
+#[cfg(unix)]
+pub fn control(data: &[u8]) {
+    let Some((&piece_bytes, stream)) = data.split_first() else { return };
+    let seen = requests(&mut stream.chunks(usize::from(piece_bytes).max(1)));
+    assert_eq!(seen, requests(&mut [stream].into_iter()), "the pieces do not matter");
+}
+
+/// What a session takes out of a stream, in words of its own.
+#[cfg(unix)]
+fn requests(pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<String> {
+    use request::{Next, REQUEST_BYTES_MAX, Requests};
+    let (mut requests, mut input, mut seen) = (Requests::default(), Vec::new(), Vec::new());
+    for piece in pieces {
+        input.extend_from_slice(piece);
+        let mut rest = &input[..];
+        while let Some(next) = requests.next(&mut rest) {
+            seen.push(format!("{next:?}"));
+            match next {
+                Next::Append(payload) => assert!(payload.len() <= ENTRY_PAYLOAD_BYTES_MAX),
+                Next::TooLarge(bytes) => assert!(bytes as usize > ENTRY_PAYLOAD_BYTES_MAX),
+                Next::Request(verb, rest) => {
+                    assert!(!verb.contains(['\n', ' ']) && verb.len() + rest.len() <= REQUEST_BYTES_MAX);
+                }
+                Next::Broken(_) => return seen,
+            }
+        }
+        assert!(rest.len() <= REQUEST_BYTES_MAX.max(ENTRY_PAYLOAD_BYTES_MAX));
+        input = rest.to_vec();
     }
     seen
 }

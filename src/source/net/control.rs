@@ -28,6 +28,7 @@ use super::clients::{NotForgotten, is_valid_id};
 use super::conn::Phase;
 use super::hub::Hub;
 use super::intake::{ENTRY_OVERHEAD_BYTES, Origin, SourceIndex};
+use super::request::{Next, Requests};
 use super::{Owner, clients};
 use crate::daemon::control::ModeChange;
 use crate::error::{Error, Result};
@@ -36,8 +37,6 @@ use crate::reactor::stage::{Asked, Reply, Request};
 use crate::reactor::stats::LogStats;
 use crate::source::replies::Replies;
 
-/// Longest request, in bytes, without its line end.
-const REQUEST_BYTES_MAX: usize = 4096;
 /// Requests of a connection that may be on their way; beyond them reading pauses.
 const PENDING_MAX: usize = 1024;
 
@@ -62,10 +61,7 @@ pub(super) struct Session {
     owner: Owner,
     source: SourceIndex,
     input: Vec<u8>,
-    /// Bytes of payload that an APPEND has announced and that have not come.
-    payload_bytes: Option<usize>,
-    /// Bytes of a payload that was refused.
-    skip_bytes: usize,
+    requests: Requests,
     pending: VecDeque<Pending>,
     /// The client follows, and was told this.
     told: Option<Lsn>,
@@ -85,8 +81,7 @@ impl Session {
             owner,
             source,
             input: Vec::new(),
-            payload_bytes: None,
-            skip_bytes: 0,
+            requests: Requests::default(),
             pending: VecDeque::new(),
             told: None,
         }
@@ -100,64 +95,40 @@ impl Session {
         self.input.extend_from_slice(input);
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while *ends.phase == Phase::Open && self.take_next(ends, hub, &mut rest)? {}
+        // What follows FOLLOW is ignored, wherever the reading of it ended.
+        while *ends.phase == Phase::Open && self.told.is_none() && self.take_next(ends, hub, &mut rest)? {}
         if *ends.phase == Phase::Open && self.told.is_none() {
             self.input = rest.to_vec();
         }
         self.poll(ends, hub)
     }
 
-    /// Takes the next request or payload off `input`, if it is whole.
+    /// Takes the next request off `input`, if it is whole.
     fn take_next(&mut self, ends: &mut Ends<'_>, hub: &mut Hub<'_>, input: &mut &[u8]) -> Result<bool> {
-        if self.skip_bytes > 0 {
-            let bytes = self.skip_bytes.min(input.len());
-            self.skip_bytes -= bytes;
-            *input = &input[bytes..];
-            return Ok(!input.is_empty());
-        }
-        if let Some(bytes) = self.payload_bytes {
-            let Some((payload, rest)) = input.split_at_checked(bytes) else { return Ok(false) };
-            *input = rest;
-            self.payload_bytes = None;
-            hub.intake.push(Origin { source: self.source, owner: Some(self.owner), client: None }, payload)?;
-            *ends.in_flight_bytes += bytes + ENTRY_OVERHEAD_BYTES;
-            self.pending.push_back(Pending::Entry(None));
-            return Ok(true);
-        }
-        let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(REQUEST_BYTES_MAX + 1)]) else {
-            if input.len() > REQUEST_BYTES_MAX {
-                self.break_off(ends, "a request is a line of at most 4096 bytes");
+        let pending = match self.requests.next(input) {
+            None => return Ok(false),
+            Some(Next::Append(payload)) => {
+                hub.intake.push(Origin { source: self.source, owner: Some(self.owner), client: None }, payload)?;
+                *ends.in_flight_bytes += payload.len() + ENTRY_OVERHEAD_BYTES;
+                Pending::Entry(None)
             }
-            return Ok(false);
+            Some(Next::TooLarge(bytes)) => {
+                hub.intake.counters(self.source).refuse();
+                let max = ENTRY_PAYLOAD_BYTES_MAX;
+                Pending::Line(format!("ERR too-large {bytes} bytes are more than an entry takes ({max})"))
+            }
+            Some(Next::Request(verb, rest)) => return self.answer(ends, hub, verb, rest),
+            Some(Next::Broken(why)) => {
+                self.break_off(ends, why);
+                return Ok(true);
+            }
         };
-        let (line, rest) = input.split_at(end);
-        *input = &rest[1..];
-        match std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)) {
-            Ok(request) => self.answer(ends, hub, request)?,
-            Err(_) => self.break_off(ends, "a request is UTF-8"),
-        }
+        self.pending.push_back(pending);
         Ok(true)
     }
 
-    fn answer(&mut self, ends: &mut Ends<'_>, hub: &mut Hub<'_>, request: &str) -> Result<()> {
-        let (verb, rest) = request.split_once(' ').unwrap_or((request, ""));
+    fn answer(&mut self, ends: &mut Ends<'_>, hub: &mut Hub<'_>, verb: &str, rest: &str) -> Result<bool> {
         let pending = match (verb, rest) {
-            ("APPEND", bytes) => match bytes.parse::<u32>() {
-                Ok(bytes) if bytes as usize <= ENTRY_PAYLOAD_BYTES_MAX => {
-                    self.payload_bytes = Some(bytes as usize);
-                    return Ok(());
-                }
-                Ok(bytes) => {
-                    self.skip_bytes = bytes as usize;
-                    hub.intake.counters(self.source).refuse();
-                    let max = ENTRY_PAYLOAD_BYTES_MAX;
-                    Pending::Line(format!("ERR too-large {bytes} bytes are more than an entry takes ({max})"))
-                }
-                Err(_) => {
-                    self.break_off(ends, "the form is: APPEND BYTES");
-                    return Ok(());
-                }
-            },
             ("DURABLE", "") => Pending::Durable,
             ("FOLLOW", "") => {
                 self.told = Some(Lsn::ZERO);
@@ -172,11 +143,11 @@ impl Session {
             ("FORGET", id) => forget(hub, id)?,
             _ => {
                 self.break_off(ends, "unknown request");
-                return Ok(());
+                return Ok(true);
             }
         };
         self.pending.push_back(pending);
-        Ok(())
+        Ok(true)
     }
 
     /// What follows cannot be understood.

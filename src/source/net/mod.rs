@@ -8,7 +8,7 @@
 //! | `conn` | the life of one connection |
 //! | `lines` | what a connection of a source says, and is told |
 //! | `clients` | producers that number their entries |
-//! | `control` | the control protocol |
+//! | `control`, `request` | the control protocol; taking its requests apart |
 //! | `udp` | datagrams |
 //! | `intake` | the way into the log |
 //! | `hub` | what all connections share |
@@ -42,6 +42,7 @@ mod lines;
 pub(crate) mod listen;
 mod notes;
 mod read;
+pub(crate) mod request;
 mod stream;
 mod timers;
 mod udp;
