@@ -20,9 +20,12 @@ use crate::io::fs::{RealEnv, RealVfs, create_store_dir, open_backend};
 use crate::io::guard::{check_ownership, close_to_group, refuse_links};
 use crate::io::lock::{LOCK_NAME, StoreLock};
 use crate::io::{Env, Vfs};
+use crate::manifest::reserve;
 use crate::options::Options;
 use crate::reactor::open::{Ground, open, survey};
 use crate::reactor::ops::{Helper, Ops};
+#[cfg(feature = "cli")]
+use crate::reactor::retain::Vacuum;
 #[cfg(feature = "cli")]
 use crate::reactor::stage::Asked;
 use crate::reactor::stage::{Reply, Request, Shared};
@@ -30,6 +33,8 @@ use crate::reactor::stats::LogStats;
 #[cfg(feature = "cli")]
 use crate::reactor::watch::Watch;
 use crate::reactor::{Core, run};
+#[cfg(feature = "cli")]
+use crate::retention::Deleted;
 
 /// How long an opener waits for a lock that a killed process's last requests may still hold.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -162,7 +167,16 @@ impl Log {
     pub fn stats(&self) -> Result<LogStats> {
         match self.shared.request(Request::Stats)?.wait()? {
             Reply::Stats(stats) => Ok(*stats),
-            Reply::Done => unreachable!("a request for numbers is answered with numbers"),
+            Reply::Done | Reply::Vacuumed(_) => unreachable!("a request for numbers is answered with numbers"),
+        }
+    }
+
+    /// Deletes the oldest tables, as an operator asks.
+    #[cfg(feature = "cli")]
+    pub(crate) fn vacuum(&self, vacuum: Vacuum) -> Result<Deleted> {
+        match self.shared.request(Request::Vacuum(vacuum))?.wait()? {
+            Reply::Vacuumed(deleted) => Ok(*deleted),
+            Reply::Done | Reply::Stats(_) => unreachable!("a vacuum is answered with what it came to"),
         }
     }
 
@@ -325,7 +339,7 @@ pub(crate) fn cannot_open(dir: &Path, cause: std::io::Error) -> Error {
 /// Refuses symbolic links in the place of files and directories of a store; see [`crate::io::guard`].
 pub(crate) fn check_links(dir: &Path) -> Result<()> {
     let (wal, tables) = (crate::wal::DIR, crate::sstable::DIR);
-    let is_ours = |name: &str| [LOCK_NAME, wal, tables, "quarantine", "kifa.sock"].contains(&name);
+    let is_ours = |name: &str| [LOCK_NAME, wal, tables, reserve::NAME, "quarantine", "kifa.sock"].contains(&name);
     refuse_links(dir, |name| is_ours(name) || name.starts_with("MANIFEST"))?;
     // A link passed over in a listing would read as "there is no such segment", and the newest one would not be missed.
     refuse_links(&dir.join(wal), |name| name.ends_with(".wal"))?;

@@ -87,6 +87,7 @@ mod query;
 mod reactor;
 #[cfg(feature = "cli")]
 mod recover;
+mod retention;
 // The example drives only a part of what the tests use, and is all that needs anything of it to be public.
 #[cfg(any(test, feature = "sim"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports))]
@@ -101,6 +102,7 @@ mod wal;
 pub use batch::{Batch, LsnRange};
 pub use engine::{Log, Ticket};
 pub use error::{Damage, Error, Result};
+pub use format::manifest::Expired;
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
 pub use io::SyncMethod;
 pub use options::{Compression, IoBackend, Options};

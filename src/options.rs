@@ -1,9 +1,12 @@
 //! Options of a log, with the limits that bound its memory, checked against each other at open.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::format::table::Codec;
 use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, FlushMode};
 use crate::io::SyncMethod;
+use crate::retention::Limits;
 
 /// Which backend does the I/O.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,6 +54,14 @@ pub struct Options {
     pub compaction_enabled: bool,
     /// How the blocks of tables are compressed. Default: LZ4.
     pub compression: Compression,
+    /// Tables whose newest entry is older than this are deleted. Default: never.
+    ///
+    /// Not before the wall clock has kept pace with the monotonic one for a day: a wrong clock must not delete anything.
+    pub retention_max_age: Option<Duration>,
+    /// The oldest tables are deleted while the store has more bytes than this. Default: no limit.
+    pub retention_max_bytes: Option<u64>,
+    /// The oldest tables are deleted while the file system has fewer bytes free than this. Default: no limit.
+    pub retention_min_free_bytes: Option<u64>,
     /// Which backend does the I/O. Default: auto.
     pub io_backend: IoBackend,
     /// How a durable write reaches the device. Default: auto.
@@ -67,6 +78,9 @@ impl Default for Options {
             compaction_threshold: 4,
             compaction_enabled: true,
             compression: Compression::default(),
+            retention_max_age: None,
+            retention_max_bytes: None,
+            retention_min_free_bytes: None,
             io_backend: IoBackend::default(),
             sync_method: SyncMethod::default(),
         }
@@ -84,6 +98,15 @@ impl Compression {
 }
 
 impl Options {
+    /// When tables are deleted by themselves.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_age: self.retention_max_age,
+            max_bytes: self.retention_max_bytes,
+            min_free_bytes: self.retention_min_free_bytes,
+        }
+    }
+
     /// Checks every option against its range.
     pub(crate) fn validate(&self) -> Result<()> {
         let range = |name: &str, value: u64, min: u64, max: u64| {

@@ -46,6 +46,7 @@ pub(crate) enum Subcommands {
     Stats(StatsArgs),
     Verify(super::verify::VerifyArgs),
     Recover(super::recover::RecoverArgs),
+    Vacuum(super::vacuum::VacuumArgs),
     Ctl(CtlArgs),
     Bench(super::bench::BenchArgs),
 }
@@ -103,6 +104,15 @@ pub(crate) struct DaemonArgs {
     /// Do not merge tables
     #[arg(long)]
     no_compaction: bool,
+    /// Delete tables whose newest entry is older than this: 400d, 12h; 0 is never
+    #[arg(long, value_name = "TIME")]
+    max_age: Option<String>,
+    /// Delete the oldest tables while the store is larger than this; 0 is no limit
+    #[arg(long, value_name = "MIB")]
+    max_size_mib: Option<String>,
+    /// Delete the oldest tables while the file system has less free than this; 0 is no limit
+    #[arg(long, value_name = "MIB")]
+    min_free_mib: Option<String>,
     /// Batches on their way before a source has to wait, 1 to 65536
     #[arg(long, value_name = "N")]
     channel_capacity: Option<String>,
@@ -138,6 +148,9 @@ impl DaemonArgs {
             ("segment_size_mib", &self.segment_size_mib),
             ("memtable_flush_threshold_mib", &self.memtable_threshold_mib),
             ("compaction_threshold", &self.compaction_threshold),
+            ("max_age", &self.max_age),
+            ("max_size_mib", &self.max_size_mib),
+            ("min_free_mib", &self.min_free_mib),
             ("channel_capacity", &self.channel_capacity),
             ("io_backend", &self.io_backend),
             ("file_from", &self.file_from),

@@ -23,6 +23,7 @@ pub(crate) enum Exit {
     CouldNotRun,
     Usage,
     Corrupt,
+    NoStore,
     Unavailable,
     CannotCreate,
     Io,
@@ -48,22 +49,23 @@ pub(crate) enum Command {
     Append,
     Ctl,
     Bench,
+    Vacuum,
 }
 
-use Command::{Append, Bench, Ctl, Daemon, Export, Query, Recover, Stats, Tail, Verify};
+use Command::{Append, Bench, Ctl, Daemon, Export, Query, Recover, Stats, Tail, Vacuum, Verify};
 
 /// The table: outcome, code, who ends with it, meaning.
-const TABLE: [(Exit, u8, &[Command], &str); 20] = [
+const TABLE: [(Exit, u8, &[Command], &str); 21] = [
     (
         Exit::Done,
         0,
-        &[Daemon, Query, Export, Stats, Verify, Recover, Tail, Append, Ctl, Bench],
+        &[Daemon, Query, Export, Stats, Verify, Recover, Tail, Append, Ctl, Bench, Vacuum],
         "done; for query: at least one entry matched; for append: everything is durable; for verify: no damage; for \
          recover: nothing is missing",
     ),
     (Exit::NotFound, 1, &[Query, Tail], "nothing matched"),
     (Exit::NotStored, 1, &[Daemon, Append], "input ended, but some of it was refused; the count is on stderr"),
-    (Exit::Refused, 1, &[Ctl], "the daemon refused; its reason is on stderr"),
+    (Exit::Refused, 1, &[Ctl, Vacuum], "the daemon refused; its reason is on stderr"),
     (Exit::Damaged, 1, &[Verify], "damage was found; it is listed on stdout"),
     (Exit::Incomplete, 1, &[Recover], "done, and some entries are missing; their LSNs are listed on stdout"),
     (Exit::CouldNotRun, 2, &[Verify, Recover], "it could not run: not a store, in use, no room, wrong command line"),
@@ -73,20 +75,26 @@ const TABLE: [(Exit, u8, &[Command], &str); 20] = [
         &[Query, Export, Stats, Tail, Bench],
         "an error of any kind, or part of the range cannot be read",
     ),
-    (Exit::Usage, 64, &[Daemon, Append, Ctl], "wrong command line"),
-    (Exit::Corrupt, 65, &[Daemon, Append], "the store is damaged; nothing was changed"),
+    (Exit::Usage, 64, &[Daemon, Append, Ctl, Vacuum], "wrong command line"),
+    (Exit::Corrupt, 65, &[Daemon, Append, Vacuum], "the store is damaged; nothing was changed"),
+    (Exit::NoStore, 66, &[Vacuum], "the directory is no store"),
     (
         Exit::Unavailable,
         69,
-        &[Append, Ctl],
+        &[Append, Ctl, Vacuum],
         "no daemon is running there, or it gives no answer; nothing was sent to it",
     ),
     (Exit::CannotCreate, 73, &[Daemon, Append], "the store cannot be created there"),
-    (Exit::Io, 74, &[Daemon, Append, Ctl], "reading or writing failed; the next start recovers"),
-    (Exit::Locked, 75, &[Daemon, Append], "another process writes to the store"),
-    (Exit::Unknown, 76, &[Append, Ctl], "the connection broke before the answer: whether it was done is not known"),
-    (Exit::Permission, 77, &[Daemon, Append, Ctl], "permission denied"),
-    (Exit::Config, 78, &[Daemon, Append, Ctl], "wrong setting in the configuration file or the environment"),
+    (Exit::Io, 74, &[Daemon, Append, Ctl, Vacuum], "reading or writing failed; the next start recovers"),
+    (Exit::Locked, 75, &[Daemon, Append, Vacuum], "another process writes to the store"),
+    (
+        Exit::Unknown,
+        76,
+        &[Append, Ctl, Vacuum],
+        "the connection broke before the answer: whether it was done is not known",
+    ),
+    (Exit::Permission, 77, &[Daemon, Append, Ctl, Vacuum], "permission denied"),
+    (Exit::Config, 78, &[Daemon, Append, Ctl, Vacuum], "wrong setting in the configuration file or the environment"),
     (Exit::Hangup, 129, &[Query, Export, Tail, Bench], "hung up (SIGHUP); an export or a bench leaves nothing behind"),
     (
         Exit::Interrupted,
@@ -159,6 +167,7 @@ impl Command {
             Append => "append",
             Ctl => "ctl",
             Bench => "bench",
+            Vacuum => "vacuum",
         }
     }
 }

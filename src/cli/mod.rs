@@ -28,6 +28,7 @@ mod stats;
 mod status;
 mod tail;
 pub(crate) mod time;
+pub(crate) mod vacuum;
 mod verify;
 
 use std::ffi::OsString;
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Verify(args) => verify::run(args),
         Subcommands::Recover(args) => recover::run(args),
         Subcommands::Ctl(args) => ctl::run(args),
+        Subcommands::Vacuum(args) => vacuum::run(args),
         Subcommands::Bench(args) => bench::run(args),
     }
 }

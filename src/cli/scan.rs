@@ -152,7 +152,14 @@ pub(crate) fn note(notice: &Notice) -> String {
         }
         Notice::ClockStepped(step) => format!("the clock stepped {}; times around it do not compare", clock_step(step)),
         Notice::Gap(gap) => format!("no entries have LSN {}", self::gap(gap)),
-        Notice::Expired(lsn) => format!("entries below LSN {lsn} have been deleted by retention"),
+        Notice::Expired { floor_lsn, until_ns: 0 } => {
+            format!("entries below LSN {floor_lsn} have expired: retention has deleted them")
+        }
+        Notice::Expired { floor_lsn, until_ns } => {
+            let mut until = TimeText::new();
+            let until = until.format(*until_ns);
+            format!("entries below LSN {floor_lsn}, taken until {until}, have expired: retention has deleted them")
+        }
     }
 }
 
@@ -200,7 +207,11 @@ mod tests {
         let step = ClockStep { lsn: Lsn(7), from_ns: 0, to_ns: 1_769_884_200_000_000_000 };
         let gap = Gap { first: Lsn(51), last: Lsn(99), cause: GapCause::UncleanNormal };
         let mut notices = vec![Notice::ClockStepped(step); 25];
-        notices.extend([Notice::Gap(gap), Notice::Unconfirmed(Lsn(120)), Notice::Expired(Lsn(3))]);
+        notices.extend([
+            Notice::Gap(gap),
+            Notice::Unconfirmed(Lsn(120)),
+            Notice::Expired { floor_lsn: Lsn(3), until_ns: 1 },
+        ]);
         let mut lines = Vec::new();
         notes(&notices, |line| lines.push(line));
         assert_eq!(lines.len(), 20 + 3 + 1);

@@ -15,6 +15,7 @@ use super::time::TimeText;
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::format::FlushMode;
+use crate::format::manifest::Expired;
 use crate::query::{Reader, StoreStats};
 
 pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
@@ -89,6 +90,10 @@ fn text(stats: &StoreStats, daemon: Option<&Status>) -> String {
             lines.extend(sources);
         }
     }
+    if stats.expired.tables > 0 {
+        lines.push("Retention:".to_owned());
+        lines.extend(retention_lines(stats));
+    }
     lines.extend([
         "Details:".to_owned(),
         match stats.lsns {
@@ -106,6 +111,16 @@ fn text(stats: &StoreStats, daemon: Option<&Status>) -> String {
     lines.extend(stats.clock_steps.iter().map(|step| format!("  Clock step: {}", clock_step(step))));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What was deleted, and where the store begins now.
+fn retention_lines(stats: &StoreStats) -> [String; 3] {
+    let Expired { tables, entries, bytes, until_ns, at_ns, .. } = stats.expired;
+    [
+        format!("  Floor: LSN {} (what came until {} has expired)", stats.floor_lsn, time(until_ns)),
+        format!("  Deleted: {entries} entries in {tables} tables, {bytes} bytes"),
+        format!("  Last deleted: {}", time(at_ns)),
+    ]
 }
 
 /// The JSON object; its keys are a promise to scripts.
@@ -129,10 +144,24 @@ struct Json<'a> {
     sync_method: &'a str,
     direct_io: bool,
     writer_alive: bool,
+    retention: JsonRetention,
     gaps: Vec<JsonGap>,
     clock_steps: Vec<JsonClockStep>,
     /// What the running daemon says of itself, or null.
     daemon: Option<&'a Value>,
+}
+
+/// Times are null while nothing was deleted.
+#[derive(Serialize)]
+struct JsonRetention {
+    floor_lsn: u64,
+    expired_until: Option<String>,
+    expired_until_ms: Option<u64>,
+    deleted_tables: u64,
+    deleted_entries: u64,
+    deleted_bytes: u64,
+    last_deleted: Option<String>,
+    last_deleted_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -153,6 +182,7 @@ fn json(stats: &StoreStats, daemon: Option<&Daemon>) -> String {
     let ms = |ns: u64| ns / 1_000_000;
     let (first_ns, last_ns) = stats.timestamps_ns.unzip();
     let (first_lsn, last_lsn) = stats.lsns.unzip();
+    let expired = (stats.expired.tables > 0).then_some(stats.expired);
     let object = Json {
         entries: stats.entries,
         tables: stats.tables,
@@ -176,6 +206,16 @@ fn json(stats: &StoreStats, daemon: Option<&Daemon>) -> String {
         sync_method: stats.sync_method,
         direct_io: stats.direct_io,
         writer_alive: stats.writer_alive,
+        retention: JsonRetention {
+            floor_lsn: stats.floor_lsn.0,
+            expired_until: expired.map(|expired| time(expired.until_ns)),
+            expired_until_ms: expired.map(|expired| ms(expired.until_ns)),
+            deleted_tables: stats.expired.tables,
+            deleted_entries: stats.expired.entries,
+            deleted_bytes: stats.expired.bytes,
+            last_deleted: expired.map(|expired| time(expired.at_ns)),
+            last_deleted_ms: expired.map(|expired| ms(expired.at_ns)),
+        },
         gaps: stats
             .gaps
             .iter()

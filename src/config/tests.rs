@@ -77,7 +77,7 @@ fn mistakes_in_the_file_name_line_key_and_range() {
         ),
         (
             "# a\n[wall]\nx = 1",
-            "kifa.toml line 2: unknown table [wall]; did you mean [wal]? (known: [storage], [wal], [ingester], [sources])",
+            "kifa.toml line 2: unknown table [wall]; did you mean [wal]? (known: [storage], [retention], [wal], [ingester], [sources])",
         ),
         ("wal = 3", "kifa.toml line 1: \"wal\" is a table, written [wal], not a value (integer)"),
         ("[wal]\nsegment_size_mib = 0", "kifa.toml line 2: wal.segment_size_mib is 0; it must be 1 to 1024"),

@@ -6,6 +6,7 @@
 //! | `signals`, `bell`, `wake`, `stop` | who is woken, and by what |
 //! | `modes` | changes of the flush mode |
 //! | `notify`, `watchdog` | word to the service manager |
+//! | `vacuum` | a request of the control socket |
 //! | `inherit` | sockets that the service manager has opened |
 //!
 //! - Signals are caught before the log is opened, so that a SIGTERM during recovery ends cleanly behind it.
@@ -29,6 +30,7 @@ mod notify;
 pub(crate) mod signals;
 pub(crate) mod stop;
 mod supervise;
+pub(crate) mod vacuum;
 #[cfg(unix)]
 pub(crate) mod wake;
 mod watchdog;

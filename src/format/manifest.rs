@@ -16,14 +16,16 @@
 //! | 88 | 8 | next table id | larger than every table's; 1 to [`NUMBER_MAX`](super::NUMBER_MAX) |
 //! | 96 | 16 | counts | of tables, gaps, checkpoints, clock steps (4 each) |
 //! | 112 | | tables, gaps, checkpoints, clock steps | in this order, as below |
+//! | behind them | 40 or 0 | [`Expired`] | present if and only if the retention floor was ever raised |
 //!
 //! | item | layout |
 //! |---|---|
 //! | table | [`TableMeta`]: id (8), first LSN (8), last LSN (8), smallest and largest timestamp (8 + 8), entries (8), file length (8), table checksum (4), reserved (4) |
 //! | gap, checkpoint, clock step | as in [`super::facts`]; positions as of the checkpoint LSN |
+//! | expired | [`Expired`]: tables (8), entries (8), bytes (8), largest timestamp of the newest of these tables (8), when that was deleted (8); tables and entries at least 1, and no more tables than entries |
 //!
 //! A manifest is valid if and only if magic, version, length, CRC, every field and every item hold and nothing but zeros
-//! to the end of the block follows the last item. A table has an id of its own, from 1 to the next table id less one, at
+//! to the end of the file, which is a whole number of blocks, follows the last item. A table has an id of its own, from 1 to the next table id less one, at
 //! least one entry, no more entries than its LSN range has room for, and timestamps in order. No LSN is larger than
 //! [`NUMBER_MAX`](super::NUMBER_MAX). Tables are sorted by LSN and do not overlap. The encoded manifest is padded with
 //! zeros to a block; `body length` tells where it ends.
@@ -101,6 +103,63 @@ impl TableMeta {
     }
 }
 
+/// What retention has deleted in the life of a store: all of it lay below the floor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Expired {
+    /// Sorted tables.
+    pub tables: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Largest timestamp in the newest of these tables, nanoseconds since the Unix epoch: the time of the floor.
+    pub until_ns: u64,
+    /// When retention last deleted something, nanoseconds since the Unix epoch by the wall clock.
+    pub at_ns: u64,
+}
+
+impl Expired {
+    const BYTES: usize = 40;
+
+    /// Counts these tables, which are deleted now, oldest first.
+    pub(crate) fn add(&mut self, tables: &[TableMeta], now_ns: u64) {
+        for table in tables {
+            self.tables = self.tables.saturating_add(1);
+            self.entries = self.entries.saturating_add(table.entry_count);
+            self.bytes = self.bytes.saturating_add(table.file_bytes);
+            self.until_ns = table.max_timestamp_ns;
+            self.at_ns = now_ns;
+        }
+    }
+
+    fn encode(&self, put: &mut Put<'_>) {
+        put.u64(self.tables).u64(self.entries).u64(self.bytes).u64(self.until_ns).u64(self.at_ns);
+    }
+
+    fn decode(get: &mut Get<'_>) -> Result<Expired, FormatError> {
+        let expired = Expired {
+            tables: get.u64()?,
+            entries: get.u64()?,
+            bytes: get.u64()?,
+            until_ns: get.u64()?,
+            at_ns: get.u64()?,
+        };
+        if expired.tables == 0 {
+            return Err(FormatError::Field("expired"));
+        }
+        expired.check().map(|()| expired)
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let is_none = *self == Expired::default();
+        match is_none || (1..=self.entries).contains(&self.tables) {
+            true => Ok(()),
+            false => Err(FormatError::Field("expired")),
+        }
+    }
+}
+
 /// See the layout table of this module.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Manifest {
@@ -116,6 +175,7 @@ pub(crate) struct Manifest {
     pub(crate) gaps: Vec<Gap>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) clock_steps: Vec<ClockStep>,
+    pub(crate) expired: Expired,
 }
 
 impl Manifest {
@@ -133,6 +193,7 @@ impl Manifest {
             gaps: Vec::new(),
             checkpoints: Checkpoints::new(),
             clock_steps: Vec::new(),
+            expired: Expired::default(),
         }
     }
 
@@ -140,6 +201,7 @@ impl Manifest {
         FIXED_BODY_BYTES
             + self.tables.len() * TableMeta::BYTES
             + facts::encoded_bytes(&self.gaps, &self.checkpoints, &self.clock_steps)
+            + if self.expired.tables > 0 { Expired::BYTES } else { 0 }
     }
 
     /// Whether every field obeys its rule, alone and beside the others.
@@ -151,6 +213,7 @@ impl Manifest {
         check_number(self.floor_lsn.0, 1, "retention floor")?;
         check_number(self.next_table_id, 1, "next table id")?;
         self.tables.iter().try_for_each(TableMeta::check)?;
+        self.expired.check()?;
         if !self.tables.windows(2).all(|pair| pair[0].last_lsn < pair[1].first_lsn) {
             return Err(FormatError::Field("table order"));
         }
@@ -193,6 +256,9 @@ impl Manifest {
             table.encode(&mut put);
         }
         facts::encode(&mut put, &self.gaps, &self.checkpoints, &self.clock_steps);
+        if self.expired.tables > 0 {
+            self.expired.encode(&mut put);
+        }
         assert_eq!(put.len(), used);
         let crc = crc32(&[&out[..12], &out[16..used]]);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -249,6 +315,9 @@ impl Manifest {
             manifest.tables.push(TableMeta::decode(get)?);
         }
         (manifest.gaps, manifest.checkpoints, manifest.clock_steps) = facts::decode(get, counts)?;
+        if get.0.len() == Expired::BYTES {
+            manifest.expired = Expired::decode(get)?;
+        }
         if !get.0.is_empty() {
             return Err(FormatError::Field("body length"));
         }

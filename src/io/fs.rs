@@ -229,6 +229,10 @@ impl Vfs for RealVfs {
     fn metadata(&self, path: &str) -> io::Result<Metadata> {
         self.dir.metadata(path)
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.dir.free_bytes()
+    }
 }
 
 /// A file open for reading through the page cache.

@@ -186,6 +186,11 @@ pub(crate) trait Vfs: Send + Sync {
 
     /// Looks at a file.
     fn metadata(&self, path: &str) -> io::Result<Metadata>;
+
+    /// Bytes that the file system has free for this process; an error of kind `Unsupported` where that cannot be told.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Time and randomness, so that the simulator can stand in for both.

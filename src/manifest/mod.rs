@@ -7,11 +7,13 @@
 //!   and the new one believed by this process.
 //! - Edits are made one at a time, each on top of the last durable manifest.
 //! - The rename of the first manifest is the birth of a store.
+//! - A full disk keeps nobody from replacing it: see [`reserve`].
 //!
 //! Not here: what an edit means (the jobs in `reactor` decide), rebuilding a lost manifest.
 //!
 //! Proof: `tests`, and the crash campaign in `sim`.
 
+pub(crate) mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +26,9 @@ use std::task::Poll;
 use crate::error::{Error, Result};
 use crate::format::manifest::{BODY_BYTES_MAX, Manifest};
 use crate::format::{BLOCK_BYTES, FormatError, Lsn};
-use crate::io::{AlignedBuf, Durability, Vfs};
+use crate::io::{AlignedBuf, Durability, FileId, Vfs};
 use crate::reactor::ops::Ops;
+use crate::reactor::space::is_no_space;
 
 const PREFIX: &str = "MANIFEST-";
 const TEMPORARY: &str = ".tmp";
@@ -57,7 +60,9 @@ pub(crate) fn find(vfs: &dyn Vfs) -> io::Result<Found> {
     for entry in vfs.list("")?.into_iter().filter(|entry| entry.is_file) {
         if let Some(generation) = name_generation(&entry.name) {
             found.generations.push(generation);
-        } else if entry.name.strip_suffix(TEMPORARY).and_then(name_generation).is_some() {
+        } else if entry.name == reserve::TEMPORARY
+            || entry.name.strip_suffix(TEMPORARY).and_then(name_generation).is_some()
+        {
             found.temporary.push(entry.name);
         }
     }
@@ -123,11 +128,28 @@ pub(crate) struct ManifestStore {
     ops: Rc<Ops>,
     current: RefCell<Manifest>,
     editing: Cell<bool>,
+    /// An edit has taken the reserve.
+    has_taken_reserve: Cell<bool>,
 }
 
 impl ManifestStore {
     pub(crate) fn new(ops: Rc<Ops>, current: Manifest) -> ManifestStore {
-        ManifestStore { ops, current: RefCell::new(current), editing: Cell::new(false) }
+        ManifestStore {
+            ops,
+            current: RefCell::new(current),
+            editing: Cell::new(false),
+            has_taken_reserve: Cell::new(false),
+        }
+    }
+
+    /// Whether an edit has taken the reserve since it was last noted to be made.
+    pub(crate) fn has_taken_reserve(&self) -> bool {
+        self.has_taken_reserve.get()
+    }
+
+    /// The reserve is made now.
+    pub(crate) fn note_reserve(&self) {
+        self.has_taken_reserve.set(false);
     }
 
     /// The last durable manifest.
@@ -137,39 +159,73 @@ impl ManifestStore {
 
     /// Replaces the manifest by what `edit` makes of it; returns when the new one is durable.
     pub(crate) async fn edit(&self, edit: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let edited = self.try_edit(|manifest| {
+            edit(manifest);
+            true
+        });
+        edited.await.map(drop)
+    }
+
+    /// As [`ManifestStore::edit`], unless `edit` finds on what is there by then that there is nothing to be done, and
+    /// returns `false`; the outcome says which.
+    pub(crate) async fn try_edit(&self, edit: impl FnOnce(&mut Manifest) -> bool) -> Result<bool> {
         poll_fn(|_| if self.editing.get() { Poll::Pending } else { Poll::Ready(()) }).await;
-        self.editing.set(true);
         let mut next = self.current.borrow().clone();
-        edit(&mut next);
+        if !edit(&mut next) {
+            return Ok(false);
+        }
+        self.editing.set(true);
         next.generation += 1;
-        let outcome = write(&self.ops, &next).await;
+        let outcome = write_anyhow(&self.ops, &next, || self.has_taken_reserve.set(true)).await;
         if outcome.is_ok() {
             let before = self.current.replace(next).generation;
             // An old manifest that stays does no harm: the newest one counts, and the next open removes the others.
             let _ = self.ops.unlink(&path(before)).await;
         }
         self.editing.set(false);
-        outcome
+        outcome.map(|()| true)
     }
 }
 
-/// Makes `manifest` the store's newest one, durably.
+/// Makes `manifest` the store's newest one, durably. Where the disk is full, it takes the [`reserve`]'s place.
 pub(crate) async fn write(ops: &Rc<Ops>, manifest: &Manifest) -> Result<()> {
+    write_anyhow(ops, manifest, || ()).await
+}
+
+/// As [`write`]; `taken` is told when the reserve is gone.
+async fn write_anyhow(ops: &Rc<Ops>, manifest: &Manifest, taken: impl FnOnce()) -> Result<()> {
     let path = path(manifest.generation);
     let temporary = format!("{path}{TEMPORARY}");
     ops.unlink(&temporary).await?;
-    let file = ops.create(&temporary).await?;
-    let bytes = AlignedBuf::from_bytes(&manifest.encode());
+    let filled = async {
+        let file = ops.create(&temporary).await?;
+        fill(ops, manifest, (file, &temporary), 0).await
+    };
+    match filled.await {
+        Err(cause) if is_no_space(&cause) && reserve::take(ops, &temporary).await? => {
+            taken();
+            let file = ops.open(&temporary).await?;
+            fill(ops, manifest, (file, &temporary), reserve::BYTES).await?;
+        }
+        filled => filled?,
+    }
+    ops.rename(&temporary, &path).await?;
+    ops.sync_dir("").await
+}
+
+/// Writes the manifest, with zeros behind it up to `bytes_min`, and closes the file.
+async fn fill(ops: &Rc<Ops>, manifest: &Manifest, (file, path): (FileId, &str), bytes_min: usize) -> Result<()> {
+    let mut encoded = manifest.encode();
+    encoded.resize(encoded.len().max(bytes_min), 0);
+    let bytes = AlignedBuf::from_bytes(&encoded);
     let len = bytes.len();
     let written = async {
-        ops.write((file, &temporary), 0, bytes, len, Durability::None).await?;
-        ops.sync_data((file, &temporary)).await
+        ops.write((file, path), 0, bytes, len, Durability::None).await?;
+        ops.sync_data((file, path)).await
     };
     let written = written.await;
     ops.close(file).await;
-    written?;
-    ops.rename(&temporary, &path).await?;
-    ops.sync_dir("").await
+    written
 }
 
 /// Removes manifests that a newer one superseded, and what was left under temporary names.

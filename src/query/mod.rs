@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::entry::Entry;
+use crate::format::manifest::Expired;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
 use crate::io::Vfs;
 use crate::io::fs::RealVfs;
@@ -147,8 +148,13 @@ pub enum Notice {
     ClockStepped(ClockStep),
     /// The range touches LSNs that were lost or skipped.
     Gap(Gap),
-    /// Entries below this LSN have been deleted by retention.
-    Expired(Lsn),
+    /// Retention has deleted entries of the range.
+    Expired {
+        /// Smallest LSN that was not deleted.
+        floor_lsn: Lsn,
+        /// Time of the newest entry that was deleted, nanoseconds since the Unix epoch; 0 where that is not known.
+        until_ns: u64,
+    },
 }
 
 /// What a store holds.
@@ -181,6 +187,10 @@ pub struct StoreStats {
     pub sync_method: &'static str,
     /// Whether writes bypass the page cache.
     pub direct_io: bool,
+    /// Smallest LSN that was not deleted by retention; 1 while nothing was.
+    pub floor_lsn: Lsn,
+    /// What retention has deleted.
+    pub expired: Expired,
     /// Lost or skipped LSNs.
     pub gaps: Vec<Gap>,
     /// Recorded clock steps.

@@ -351,16 +351,26 @@ impl<'r> Scan<'r> {
         Ok(())
     }
 
+    /// Whether the range goes below the floor, and the scan got there.
+    fn expired_notice(&self) -> Option<Notice> {
+        let (floor_lsn, until_ns) = (self.view.manifest.floor_lsn, self.view.manifest.expired.until_ns);
+        let is_asked_for = self.range.from_lsn < floor_lsn && floor_lsn > Lsn(1);
+        // A floor of unknown time may be of any.
+        let is_in_time = until_ns == 0 || self.range.from_ns <= until_ns;
+        let is_to_come = self.next < self.end || self.table.is_some() || !self.parts.is_empty();
+        (is_asked_for && is_in_time && !(self.range.reverse && is_to_come))
+            .then_some(Notice::Expired { floor_lsn, until_ns })
+    }
+
     /// What the caller should tell its user about the range.
     pub fn notices(&self) -> Vec<Notice> {
         let ScanRange { from_lsn, to_lsn, from_ns, to_ns, .. } = self.range;
-        let floor = self.view.manifest.floor_lsn;
         let stepped = self.view.clock_steps.iter().filter(|step| {
             let (low, high) = (step.from_ns.min(step.to_ns), step.from_ns.max(step.to_ns));
             (from_lsn..=to_lsn).contains(&step.lsn) && low <= to_ns && high >= from_ns
         });
         let gaps = self.view.gaps.iter().filter(|gap| gap.first <= to_lsn && gap.last >= from_lsn);
-        let expired = (from_lsn < floor && floor > Lsn(1)).then_some(Notice::Expired(floor));
+        let expired = self.expired_notice();
         let unconfirmed = self.view.unconfirmed.filter(|&first| first <= to_lsn).map(Notice::Unconfirmed);
         expired
             .into_iter()

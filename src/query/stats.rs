@@ -47,6 +47,8 @@ pub(super) fn gather(vfs: &dyn Vfs, view: View) -> Result<StoreStats> {
             _ => "unknown",
         },
         direct_io: written_by.direct,
+        floor_lsn: manifest.floor_lsn,
+        expired: manifest.expired,
         gaps,
         clock_steps: replay.clock_steps,
         writer_alive,

@@ -156,5 +156,8 @@ fn gaps_steps_and_expiry_inside_the_range_are_told() {
     segment.group(0, marker(11));
     let manifest = Manifest { floor_lsn: Lsn(11), checkpoint_lsn: Lsn(10), first_segment: 4, ..birth() };
     let reader = Reader::of(store(&[&segment], &manifest).vfs(), false);
-    assert_eq!(scan(&reader, ScanRange::default()), (vec![Ok(11)], vec![Notice::Expired(Lsn(11))]));
+    assert_eq!(
+        scan(&reader, ScanRange::default()),
+        (vec![Ok(11)], vec![Notice::Expired { floor_lsn: Lsn(11), until_ns: 0 }])
+    );
 }

@@ -110,6 +110,7 @@ impl Core {
                 let asked_by = self.barrier.take();
                 self.start_sync(asked_by);
             }
+            Request::Vacuum(_) => self.take_vacuum(),
             Request::SetMode(mode) if mode == self.shared.mode() => self.answer_barrier(Reply::Done),
             Request::SetMode(mode) => return self.start_declaration(mode),
             Request::Close => self.start_close(),

@@ -20,16 +20,17 @@ use std::time::Duration;
 
 use crate::compaction::{MergeJob, Policy, Step, merged_facts, pick};
 use crate::error::{Error, Result};
-use crate::format::manifest::TableMeta;
+use crate::format::manifest::{Manifest, TableMeta};
 use crate::format::table::{Codec, TableFacts};
 use crate::format::{FlushMode, StoreId};
 use crate::io::{AlignedBuf, Durability, Vfs};
-use crate::manifest::ManifestStore;
+use crate::manifest::{ManifestStore, reserve};
 use crate::memtable::MemTable;
 use crate::reactor::Core;
 use crate::reactor::ops::Ops;
+use crate::reactor::retain::Retention;
 use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
-use crate::reactor::space::until_space;
+use crate::reactor::space::{RETRY, is_no_space, until_space};
 use crate::reactor::stage::{GROUP_BUFFER_BYTES, Shared};
 use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
 use crate::wal::files::Reusable;
@@ -45,7 +46,7 @@ const CLOCK_STEPS_MAX: usize = 4096;
 const PAUSE: Duration = Duration::from_secs(1);
 const MERGE_PACE: Duration = Duration::from_millis(2);
 
-type Job<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
+pub(super) type Job<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
 
 /// A frozen memtable with what was true at its last entry.
 struct Frozen {
@@ -60,7 +61,7 @@ struct Frozen {
 pub(super) struct Maintenance {
     frozen: Option<Frozen>,
     flush: Option<Job<()>>,
-    merge: Option<Job<bool>>,
+    merge: Option<Job<Merged>>,
     prepare: Option<Job<Reusable>>,
     recycle: Option<Job<Option<Reusable>>>,
     released: VecDeque<Reusable>,
@@ -68,15 +69,24 @@ pub(super) struct Maintenance {
     merge_is_due: bool,
     /// A merge found a damaged or unreadable table; it is not tried again.
     merge_is_off: bool,
+    reserve: Option<Job<()>>,
+    /// The reserve is there.
+    has_reserve: bool,
+    pub(super) retention: Retention,
 }
 
 impl Maintenance {
-    pub(super) fn new(next_table_id: u64, released: VecDeque<Reusable>) -> Maintenance {
-        Maintenance { next_table_id, released, merge_is_due: true, ..Maintenance::default() }
+    pub(super) fn new(next_table_id: u64, released: VecDeque<Reusable>, has_reserve: bool) -> Maintenance {
+        Maintenance { next_table_id, released, has_reserve, merge_is_due: true, ..Maintenance::default() }
     }
 
     pub(super) fn frozen_count(&self) -> u64 {
         self.frozen.as_ref().map_or(0, |frozen| frozen.memtable.count())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_merging(&self) -> bool {
+        self.merge.is_some()
     }
 
     fn next_table_id(&mut self) -> u64 {
@@ -85,7 +95,7 @@ impl Maintenance {
     }
 }
 
-fn poll_job<T>(job: &mut Option<Job<T>>) -> Result<Option<T>> {
+pub(super) fn poll_job<T>(job: &mut Option<Job<T>>) -> Result<Option<T>> {
     let Some(running) = job else { return Ok(None) };
     let Poll::Ready(outcome) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         return Ok(None);
@@ -105,10 +115,14 @@ impl Core {
             let frozen = self.maintenance.frozen.take().expect("a flush has a frozen memtable");
             self.release_segments(frozen.first_segment);
             self.maintenance.merge_is_due = true;
+            self.maintenance.retention.look_soon();
         }
         match poll_job(&mut self.maintenance.merge)? {
-            Some(true) => self.maintenance.merge_is_due = true,
-            Some(false) => self.maintenance.merge_is_off = true,
+            Some(Merged::Done | Merged::GivenUp) => {
+                self.maintenance.merge_is_due = true;
+                self.maintenance.retention.look_soon();
+            }
+            Some(Merged::Damaged) => self.maintenance.merge_is_off = true,
             None => {}
         }
         if let Some(spare) = poll_job(&mut self.maintenance.prepare)? {
@@ -117,7 +131,10 @@ impl Core {
         if let Some(Some(spare)) = poll_job(&mut self.maintenance.recycle)? {
             self.add_spare(spare);
         }
-        Ok(())
+        if poll_job(&mut self.maintenance.reserve)?.is_some() {
+            self.maintenance.has_reserve = true;
+        }
+        self.poll_retention()
     }
 
     fn add_spare(&mut self, spare: Reusable) {
@@ -139,6 +156,8 @@ impl Core {
         self.start_merge();
         self.start_recycle();
         self.start_prepare();
+        self.start_reserve();
+        self.start_retention();
     }
 
     /// Freezes a memtable that is large, or that keeps too many segments alive; only when all of it is durable.
@@ -196,8 +215,12 @@ impl Core {
         }
         self.maintenance.merge_is_due = false;
         let tables = self.manifest.current().tables.clone();
-        let lengths: Vec<u64> = tables.iter().map(|table| table.file_bytes).collect();
-        let policy = Policy { threshold: self.options.compaction_threshold, table_bytes_max: Policy::TABLE_BYTES_MAX };
+        let limits = self.options.limits();
+        // A table that is long enough for retention counts as full.
+        let length = |table: &TableMeta| if limits.is_long(table) { u64::MAX } else { table.file_bytes };
+        let lengths: Vec<u64> = tables.iter().map(length).collect();
+        let table_bytes_max = limits.table_bytes_max(Policy::TABLE_BYTES_MAX);
+        let policy = Policy { threshold: self.options.compaction_threshold, table_bytes_max };
         let Some(run) = pick(&lengths, &policy) else { return };
         let inputs = tables[run].to_vec();
         let id = self.maintenance.next_table_id();
@@ -253,6 +276,29 @@ impl Core {
             until_space(&ops, async || prepare(&ops, store, number, segment_bytes, &urgent).await).await
         }));
     }
+
+    /// Makes the manifest's reserve once there are spares enough, and anew when an edit has taken it.
+    fn start_reserve(&mut self) {
+        let is_taken = self.manifest.has_taken_reserve();
+        let busy = self.maintenance.reserve.is_some() || self.wal.spares.len() < SPARES_WANTED;
+        if busy || !self.wal.epoch_has_groups || (self.maintenance.has_reserve && !is_taken) {
+            return;
+        }
+        self.maintenance.has_reserve = false;
+        self.manifest.note_reserve();
+        let ops = Rc::clone(&self.ops);
+        self.maintenance.reserve = Some(Box::pin(async move { make_reserve(&ops).await }));
+    }
+}
+
+/// Makes the reserve; while there is no room for it, nobody needs to be told.
+async fn make_reserve(ops: &Rc<Ops>) -> Result<()> {
+    loop {
+        match reserve::make(ops).await {
+            Err(cause) if is_no_space(&cause) => ops.sleep(RETRY).await,
+            made => return made,
+        }
+    }
 }
 
 /// Builds a table from a memtable, chunk by chunk.
@@ -296,7 +342,7 @@ async fn flush(
     facts: &TableFacts,
     first_segment: u64,
 ) -> Result<()> {
-    let meta = write_table(ops, vfs, store, id, source, None).await?;
+    let meta = write_table(ops, vfs, store, id, source).await?;
     manifest
         .edit(|manifest| {
             manifest.checkpoint_lsn = meta.last_lsn;
@@ -311,7 +357,7 @@ async fn flush(
         .await
 }
 
-/// Merges `inputs` into table `id`. `false`: an input is damaged; nothing was changed.
+/// Merges `inputs` into table `id`.
 async fn merge(
     ops: &Rc<Ops>,
     vfs: &Arc<dyn Vfs>,
@@ -320,7 +366,13 @@ async fn merge(
     store: StoreId,
     (id, codec): (u64, Codec),
     inputs: &[TableMeta],
-) -> Result<bool> {
+) -> Result<Merged> {
+    let is_input = |table: &TableMeta| inputs.iter().any(|input| input.id == table.id);
+    let are_live = |manifest: &Manifest| manifest.tables.iter().filter(|table| is_input(table)).count() == inputs.len();
+    let is_wanted = || are_live(&manifest.current());
+    if !is_wanted() {
+        return Ok(Merged::GivenUp);
+    }
     let (metas, opener) = (inputs.to_vec(), Arc::clone(vfs));
     let opened = ops.offload(move || -> Result<(Vec<Table>, TableFacts)> {
         let tables: Vec<Table> =
@@ -329,8 +381,11 @@ async fn merge(
         Ok((tables, facts))
     });
     let damaged = |cause: &Error| {
+        if !is_wanted() {
+            return Ok(Merged::GivenUp);
+        }
         tracing::error!("{cause}; tables are not merged any more until the log is reopened");
-        Ok(false)
+        Ok(Merged::Damaged)
     };
     let (tables, facts) = match opened.await {
         Ok(opened) => opened,
@@ -338,37 +393,70 @@ async fn merge(
     };
     let mut job = MergeJob::new(tables, id, codec, facts);
     let source: Source = Box::new(move || job.step().map_err(|error| error.cause.into_error(&path(error.table))));
-    let meta = match write_table(ops, vfs, store, id, source, Some(shared)).await {
-        Ok(meta) => meta,
+    let pace = Pace { shared, is_wanted: &is_wanted };
+    let meta = match write_wanted(ops, vfs, store, id, source, Some(&pace)).await {
+        Ok(Some(meta)) => meta,
+        Ok(None) => return Ok(Merged::GivenUp),
         Err(cause @ Error::Corrupt(_)) => return damaged(&cause),
         Err(cause) => return Err(cause),
     };
-    let is_input = |table: &TableMeta| inputs.iter().any(|input| input.id == table.id);
-    manifest
-        .edit(|manifest| {
-            let at = manifest.tables.iter().position(is_input).expect("only a merge removes tables, and this is it");
-            manifest.tables.retain(|table| !is_input(table));
-            manifest.tables.insert(at, meta);
-            manifest.next_table_id = manifest.next_table_id.max(id + 1);
-        })
-        .await?;
+    let edited = manifest.try_edit(|manifest| {
+        let Some(at) = manifest.tables.iter().position(is_input).filter(|_| are_live(manifest)) else { return false };
+        manifest.tables.retain(|table| !is_input(table));
+        manifest.tables.insert(at, meta);
+        manifest.next_table_id = manifest.next_table_id.max(id + 1);
+        true
+    });
+    if !edited.await? {
+        // The next open removes it if it stays: nothing names it, and what is in it is in the inputs or has expired.
+        let _ = ops.unlink(&path(id)).await;
+        return Ok(Merged::GivenUp);
+    }
     for input in inputs {
         // An input that stays does no harm: the next open removes it.
         let _ = ops.unlink(&path(input.id)).await;
     }
-    Ok(true)
+    Ok(Merged::Done)
 }
 
-/// Writes what `source` yields as table `id`, durably, and verifies it by reading it back. `paced` gives way to appends
-/// and pauses while its log is in emergency mode.
+/// How a merge ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Merged {
+    Done,
+    /// An input was deleted by retention meanwhile; nothing was changed.
+    GivenUp,
+    /// An input is damaged; nothing was changed.
+    Damaged,
+}
+
+/// What a merge gives way to.
+struct Pace<'a> {
+    shared: &'a Shared,
+    is_wanted: &'a dyn Fn() -> bool,
+}
+
+/// Writes what `source` yields as table `id`, durably, and verifies it by reading it back.
 pub(crate) async fn write_table(
     ops: &Rc<Ops>,
     vfs: &Arc<dyn Vfs>,
     store: StoreId,
     id: u64,
     source: Source,
-    paced: Option<&Arc<Shared>>,
 ) -> Result<TableMeta> {
+    let written = write_wanted(ops, vfs, store, id, source, None).await?;
+    Ok(written.expect("what is not paced is always wanted"))
+}
+
+/// As [`write_table`]. `paced` gives way to appends
+/// and pauses while its log is in emergency mode; `None`: it is not wanted any more, and nothing is left of it.
+async fn write_wanted(
+    ops: &Rc<Ops>,
+    vfs: &Arc<dyn Vfs>,
+    store: StoreId,
+    id: u64,
+    source: Source,
+    paced: Option<&Pace<'_>>,
+) -> Result<Option<TableMeta>> {
     let final_path = path(id);
     let temporary = format!("{final_path}.tmp");
     ops.unlink(&temporary).await?;
@@ -376,7 +464,7 @@ pub(crate) async fn write_table(
     let written = write_steps(ops, (file, &temporary), source, paced).await;
     ops.close(file).await;
     let written = async {
-        let meta = written?;
+        let Some(meta) = written? else { return Ok(None) };
         let (expected, opener, shown) = (meta.clone(), Arc::clone(vfs), temporary.clone());
         ops.offload(move || {
             let table = open_table(&*opener, &shown, &expected, store)?;
@@ -385,10 +473,10 @@ pub(crate) async fn write_table(
         .await?;
         ops.rename(&temporary, &final_path).await?;
         ops.sync_dir(DIR).await?;
-        Ok(meta)
+        Ok(Some(meta))
     };
     let outcome = written.await;
-    if outcome.is_err() {
+    if !matches!(outcome, Ok(Some(_))) {
         let _ = ops.unlink(&temporary).await;
     }
     outcome
@@ -398,12 +486,16 @@ async fn write_steps(
     ops: &Rc<Ops>,
     (file, path): (crate::io::FileId, &str),
     mut source: Source,
-    paced: Option<&Arc<Shared>>,
-) -> Result<TableMeta> {
+    paced: Option<&Pace<'_>>,
+) -> Result<Option<TableMeta>> {
     let mut offset = 0;
     loop {
-        while paced.is_some_and(|shared| shared.mode() == FlushMode::Emergency) {
+        let is_wanted = || paced.is_none_or(|pace| (pace.is_wanted)());
+        while is_wanted() && paced.is_some_and(|pace| pace.shared.mode() == FlushMode::Emergency) {
             ops.sleep(PAUSE).await;
+        }
+        if !is_wanted() {
+            return Ok(None);
         }
         let (step, returned) = ops
             .offload(move || {
@@ -421,7 +513,7 @@ async fn write_steps(
         offset += len as u64;
         if let Some(meta) = meta {
             ops.sync_data((file, path)).await?;
-            return Ok(meta);
+            return Ok(Some(meta));
         }
         if paced.is_some() {
             ops.sleep(MERGE_PACE).await;

@@ -10,6 +10,7 @@
 //! | `groups` | submitting groups, releasing them in order |
 //! | `exclusive` | what needs the log to itself: rotation, sync, mode change, idle watermark, close |
 //! | `maintain` | memtable freeze, table flush, compaction, spare segments |
+//! | `retain` | deleting the oldest tables |
 //! | `segments` | segment files |
 //! | `space` | waiting for a full disk |
 //! | `open` | recovery, up to the first turn |
@@ -32,8 +33,9 @@ mod groups;
 pub(crate) mod maintain;
 pub(crate) mod open;
 pub(crate) mod ops;
+pub(crate) mod retain;
 pub(crate) mod segments;
-mod space;
+pub(crate) mod space;
 pub(crate) mod stage;
 pub(crate) mod stats;
 #[cfg(test)]
@@ -267,6 +269,7 @@ impl Core {
             confirmed_lsn: self.shared.confirmed_lsn(),
             durable_lsn: self.wal.books.durable_lsn,
             checkpoint_lsn: manifest.checkpoint_lsn,
+            floor_lsn: manifest.floor_lsn,
             memtable_entries: self.memtable.count() + self.maintenance.frozen_count(),
             tables: manifest.tables.len(),
             wal_segments: self.wal.live.len(),

@@ -19,7 +19,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
 use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, Durability, Vfs};
-use crate::manifest::{self, ManifestStore};
+use crate::manifest::{self, ManifestStore, reserve};
 use crate::options::Options;
 use crate::reactor::maintain::Maintenance;
 use crate::reactor::ops::Ops;
@@ -35,7 +35,7 @@ use crate::wal::replay::{Newest, Tail};
 use crate::wal::writer::{Active, Books, Draft, seal};
 
 /// What else may lie in a directory that becomes a store, besides the unfinished pieces of an earlier birth.
-const TOLERATED: [&str; 4] = ["kifa.toml", "lost+found", "LOCK", "kifa.sock"];
+const TOLERATED: [&str; 5] = ["kifa.toml", "lost+found", "LOCK", "kifa.sock", reserve::NAME];
 
 /// Whether the directory is a store, or may become one. Looks only.
 pub(crate) enum Ground {
@@ -148,8 +148,8 @@ fn check_tables(vfs: &dyn Vfs, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-/// Removes what jobs left unfinished under temporary names, and tables of this store whose entries all are in tables that
-/// the manifest names.
+/// Removes what jobs left unfinished under temporary names, and tables of this store that are superseded: each of their
+/// entries is in a table that the manifest names, or below its floor.
 async fn tidy(ops: &Rc<Ops>, vfs: &dyn Vfs, files: &WalFiles, manifest: &Manifest) -> Result<()> {
     for path in &files.temporary {
         ops.unlink(path).await?;
@@ -168,12 +168,11 @@ async fn tidy(ops: &Rc<Ops>, vfs: &dyn Vfs, files: &WalFiles, manifest: &Manifes
     Ok(())
 }
 
+/// From the floor to the checkpoint the manifest's tables have every entry ([`manifest::check_join`]), and below the floor
+/// everything has expired.
 fn is_superseded(vfs: &dyn Vfs, path: &str, manifest: &Manifest) -> bool {
     let Ok(file) = vfs.open(path) else { return false };
-    Table::open(file, None, manifest.store).is_ok_and(|table| {
-        let meta = table.meta();
-        meta.first_lsn >= manifest.floor_lsn && meta.last_lsn <= manifest.checkpoint_lsn
-    })
+    Table::open(file, None, manifest.store).is_ok_and(|table| table.meta().last_lsn <= manifest.checkpoint_lsn)
 }
 
 /// Above every number in use, named by the manifest or not, by a file or something else: a rename must never replace it.
@@ -310,6 +309,7 @@ impl Opening<'_> {
         };
         let gaps = merge_gaps(&manifest.gaps, &replay.gaps, wal.next_birth.gap);
         let released: VecDeque<Reusable> = files.released.into_iter().collect();
+        let has_reserve = vfs.metadata(reserve::NAME).is_ok_and(|metadata| metadata.bytes == reserve::BYTES as u64);
         let core = Core {
             ops: Rc::clone(ops),
             vfs,
@@ -320,7 +320,7 @@ impl Opening<'_> {
             exclusive: None,
             memtable: recovered.memtable,
             manifest: Rc::new(ManifestStore::new(Rc::clone(ops), manifest)),
-            maintenance: Maintenance::new(next_table_id, released),
+            maintenance: Maintenance::new(next_table_id, released, has_reserve),
             checkpoints: replay.checkpoints.clone(),
             clock_steps: replay.clock_steps.clone(),
             gaps,

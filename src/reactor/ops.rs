@@ -130,6 +130,11 @@ impl Ops {
         self.timers.borrow_mut().retain(|&deadline| deadline > now);
     }
 
+    /// Has the reactor turn at this time, in monotonic nanoseconds.
+    pub(crate) fn wake_at(&self, deadline_ns: u64) {
+        self.timers.borrow_mut().push(deadline_ns);
+    }
+
     /// Resolves after `duration`.
     pub(crate) async fn sleep(&self, duration: Duration) {
         let deadline = self.env.mono_ns() + duration.as_nanos() as u64;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::reactor::ops::{Ops, SYNC_DIR};
 
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// Repeats `attempt`, with new files each time, every second until there is space.
 pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
@@ -24,7 +24,7 @@ pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> 
 
 /// Whether an attempt may start anew, with new files. Not after a failed sync of a directory, whatever the reason: there
 /// is only the one, and a second sync of it could succeed and leave names behind that are not durable.
-fn is_no_space(cause: &Error) -> bool {
+pub(crate) fn is_no_space(cause: &Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(cause, Error::Io { op, source, .. }
         if *op != SYNC_DIR && matches!(source.kind(), StorageFull | QuotaExceeded))

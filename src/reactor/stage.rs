@@ -30,10 +30,12 @@ use crate::format::record::Record;
 use crate::format::{BLOCK_BYTES, FlushMode, Lsn};
 use crate::io::{AlignedBuf, Env, Waker};
 use crate::reactor::clock::Stamper;
+use crate::reactor::retain::Vacuum;
 use crate::reactor::stats::LogStats;
 #[cfg(feature = "cli")]
 use crate::reactor::watch::Watch;
 use crate::reactor::watch::Watches;
+use crate::retention::Deleted;
 
 /// Room for the records of one group, beyond the largest batch.
 const RECORDS_BYTES_MAX: usize = 64 << 10;
@@ -52,6 +54,8 @@ pub(crate) enum Request {
     SetMode(FlushMode),
     /// Counters.
     Stats,
+    /// Delete the oldest tables.
+    Vacuum(Vacuum),
     /// Write the marker of a clean close and stop.
     Close,
 }
@@ -60,6 +64,7 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Done,
     Stats(Box<LogStats>),
+    Vacuumed(Box<Deleted>),
 }
 
 /// A request on its way; it is carried out after the groups up to `after_seq` are released.

@@ -15,6 +15,8 @@ pub struct LogStats {
     pub durable_lsn: Lsn,
     /// Every entry up to this LSN is in a table.
     pub checkpoint_lsn: Lsn,
+    /// Smallest LSN that was not deleted by retention; 1 while nothing was.
+    pub floor_lsn: Lsn,
     /// Entries that are not in a table yet.
     pub memtable_entries: u64,
     /// Sorted tables.

@@ -110,7 +110,7 @@ impl Sink<'_> {
             let (rest, meta) = builder.take().expect("as above").finish(&facts);
             Ok(Step::Done(rest, meta))
         });
-        self.ops.block_on(write_table(self.ops, self.vfs, self.store, id, source, None))
+        self.ops.block_on(write_table(self.ops, self.vfs, self.store, id, source))
     }
 }
 

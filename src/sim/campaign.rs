@@ -18,7 +18,7 @@ use super::oracle::Oracle;
 use super::report::{Broken, Depth, Report};
 use super::rule::{Rule, Violation, ensure};
 use super::workload::{Action, Plan};
-use super::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, Rng, SimDisk};
+use super::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, Rng, SimDisk, retention};
 use crate::error::Error;
 use crate::io::Env;
 #[cfg(feature = "sim")]
@@ -82,7 +82,10 @@ pub fn run_case(seed: u64, text: &str) -> Report {
 
 impl Attack {
     fn new(seed: u64) -> Attack {
-        let plan = Plan::first(&mut Rng::new(seed));
+        let mut plan = Plan::first(&mut Rng::new(seed));
+        if retention::is_in(seed) {
+            retention::plan(&mut Rng::new(seed).fork(73), &mut plan);
+        }
         Attack { seed, plan, report: Report::default(), traced: false }
     }
 

@@ -262,6 +262,11 @@ impl Vfs for SimVfs {
     fn metadata(&self, path: &str) -> io::Result<Metadata> {
         self.0.state().reader_metadata(path)
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space_bytes = self.0.state().media.space_bytes;
+        Ok(space_bytes.map_or(u64::MAX, |space| space.saturating_sub(self.0.space_used_bytes())))
+    }
 }
 
 struct SimFile {

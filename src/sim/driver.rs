@@ -20,6 +20,7 @@ use crate::query::{Reader, ScanRange};
 use crate::reactor::Core;
 use crate::reactor::open::open;
 use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::retain::Vacuum;
 use crate::reactor::stage::{Asked, Reply, Request};
 
 /// Steps after which whoever still waits is taken to wait for ever.
@@ -101,6 +102,7 @@ enum Asks {
     Sync,
     Mode(FlushMode),
     Stats,
+    Vacuum,
     Close,
 }
 
@@ -184,6 +186,7 @@ impl<'a> Driver<'a> {
                 self.oracle.stalled(ns);
                 Ok(())
             }
+            Action::Vacuum { keep } => self.vacuum(*keep),
             Action::StepClock(ns) => {
                 self.disk.env().step_wall_ns(*ns);
                 Ok(())
@@ -232,6 +235,13 @@ impl<'a> Driver<'a> {
             self.wait_until("a request", |driver| driver.asked.is_empty())?;
         }
         Ok(())
+    }
+
+    /// The operator names the time of an entry: what was taken before it may go, and nothing else.
+    fn vacuum(&mut self, keep: u64) -> Result<(), Stop> {
+        let not_before_ns = self.oracle.retention_mut().ask(keep);
+        let vacuum = Vacuum { not_before_ns: Some(not_before_ns), ..Vacuum::default() };
+        self.ask(Request::Vacuum(vacuum), Asks::Vacuum, true)
     }
 
     fn look(&mut self) -> Result<(), Stop> {
@@ -340,6 +350,12 @@ impl<'a> Driver<'a> {
                 self.oracle.settled(lsn);
                 self.oracle.set_may_gap(normal_to_come);
             }
+            Asks::Vacuum => {
+                let Reply::Vacuumed(deleted) = reply else {
+                    return Err(Violation::new(Rule::Progress, "it is not told what was deleted"));
+                };
+                self.oracle.vacuumed(&deleted)?;
+            }
             Asks::Stats => {
                 let Reply::Stats(stats) = reply else { return Err(Violation::new(Rule::Progress, "no numbers came")) };
                 ensure!(
@@ -414,6 +430,9 @@ fn opened(
         before.len(),
         after.entries.len()
     );
+    if !options.limits().is_off() {
+        oracle.retention_mut().ask_for_all();
+    }
     oracle.opened(&after, options.flush_mode, core.shared().open_first_lsn())?;
     oracle.check_checkpoints(core.checkpoints())?;
     Ok((ops, core))

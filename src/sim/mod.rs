@@ -45,6 +45,7 @@ mod media;
 pub(crate) mod names;
 pub(crate) mod oracle;
 pub(crate) mod report;
+mod retention;
 pub(crate) mod rng;
 mod rule;
 mod state;

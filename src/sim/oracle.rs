@@ -10,6 +10,8 @@
 //!   a recorded gap.
 //! - A gap is recorded only after an unclean end in normal mode, holds 49 LSNs, and stays recorded.
 //! - LSNs go on behind the last entry or gap: none is given twice, none is skipped without a gap.
+//! - From the front an entry is missing only if retention was asked to delete it, and what has expired stays so:
+//!   [`super::retention`].
 //! - Checkpoints are those of the last surviving batches; clock steps those of the surviving entries.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +21,8 @@ use crate::batch::LsnRange;
 use crate::format::{ClockStep, FlushMode, Gap, Lsn};
 use crate::query::EntryRef;
 use crate::reactor::clock::Stamper;
+use crate::retention::Deleted;
+use crate::sim::retention::Asked;
 use crate::sim::rule::{Rule, Violation, ensure};
 
 /// Most confirmed entries that normal mode may lose with one power cut or kill.
@@ -84,6 +88,7 @@ pub(crate) struct Oracle {
     /// It was when the life before ended, and what says that it ended cleanly may yet be lost: the marker of a close that
     /// nobody was told of, seen by a process that has confirmed nothing since.
     may_gap_still: bool,
+    retention: Asked,
 }
 
 impl Oracle {
@@ -100,6 +105,7 @@ impl Oracle {
             recovered_lsn: 0,
             may_gap: false,
             may_gap_still: false,
+            retention: Asked::default(),
         }
     }
 
@@ -138,11 +144,23 @@ impl Oracle {
             let lsn = first + index;
             let checkpoint = (lsn == last).then_some(checkpoint);
             let timestamp_ns = timestamp_ns + index;
+            self.retention.submitted(lsn, timestamp_ns);
             let known = Known { payload, timestamp_ns, trust: Trust::Submitted, batch_last: last, checkpoint };
             self.known.insert(lsn, known);
         }
         self.next_lsn = last + 1;
         Ok(())
+    }
+
+    /// What retention was asked for.
+    pub(crate) fn retention_mut(&mut self) -> &mut Asked {
+        &mut self.retention
+    }
+
+    /// A deletion was answered.
+    pub(crate) fn vacuumed(&mut self, deleted: &Deleted) -> Result<(), Violation> {
+        let known = self.known.range(..deleted.floor_lsn.0).count() as u64;
+        self.retention.answered(deleted, known)
     }
 
     /// A batch was confirmed, in this mode, at this monotonic time.
@@ -188,7 +206,7 @@ impl Oracle {
     pub(crate) fn check_at_rest(&self, seen: Option<&Seen>) -> Result<(), Violation> {
         let none = Seen::default();
         let seen = seen.unwrap_or(&none);
-        self.check_entries(&seen.entries)?;
+        self.check_entries(&seen.entries, false)?;
         self.check_missing(seen).map(drop)
     }
 
@@ -200,7 +218,7 @@ impl Oracle {
 
     /// A reader went through the log beside the writer: what it returned is durable, and all that was recovered.
     pub(crate) fn check_watched(&mut self, entries: &[Found]) -> Result<(), Violation> {
-        let (last, recovered) = (self.check_entries(entries)?, self.recovered_lsn);
+        let (last, recovered) = (self.check_entries(entries, true)?, self.recovered_lsn);
         ensure!(
             Agreement,
             last >= recovered,
@@ -212,10 +230,11 @@ impl Oracle {
 
     /// The log was opened, in this mode; `next_lsn` is what it will give next. What was found is durable from now on.
     pub(crate) fn opened(&mut self, seen: &Seen, mode: FlushMode, next_lsn: Lsn) -> Result<(), Violation> {
-        let last = self.check_entries(&seen.entries)?;
+        let last = self.check_entries(&seen.entries, false)?;
         let missing = self.check_missing(seen)?;
         self.check_gaps(seen, last, &missing)?;
         self.known.split_off(&(last + 1));
+        self.retention.opened(seen.entries.first().map_or(0, |entry| entry.lsn), last);
         self.steps.split_off(&(last + 1));
         let steps: Vec<ClockStep> = self.steps.values().copied().collect();
         ensure!(
@@ -251,11 +270,18 @@ impl Oracle {
         Ok(())
     }
 
-    /// Each entry is one that was submitted, in order, without a hole; returns the last LSN.
-    fn check_entries(&self, entries: &[Found]) -> Result<u64, Violation> {
-        let mut expected = self.known.iter();
-        for found in entries {
+    /// Each entry is one that was submitted, in order, without a hole but what has expired, in front of all or, where it
+    /// was `watched`, meanwhile; returns the last LSN.
+    fn check_entries(&self, entries: &[Found], watched: bool) -> Result<u64, Violation> {
+        let mut expected = self.known.iter().peekable();
+        for (at, found) in entries.iter().enumerate() {
             let lsn = found.lsn;
+            if at == 0 {
+                self.retention.check_first(lsn)?;
+            }
+            while (at == 0 || watched)
+                && expected.next_if(|(due, _)| **due < lsn && self.retention.may_expire(**due)).is_some()
+            {}
             let Some((&due, known)) = expected.next() else {
                 return Err(Violation::new(Rule::Found, format!("LSN {lsn} was found and never submitted")));
             };

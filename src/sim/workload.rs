@@ -34,6 +34,8 @@ pub(crate) enum Action {
     StepClock(i64),
     /// The disk is full to the last block or two; room comes back after five seconds.
     FillDisk { blocks_left: u64 },
+    /// The operator has everything deleted that is older than the newest so many entries.
+    Vacuum { keep: u64 },
     /// A clean close, and the log is opened again.
     CloseAndOpen,
     /// The process ends without closing, its last operations done, and another one opens the log.

@@ -5,7 +5,7 @@ use std::io;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::io::Vfs;
-use crate::manifest;
+use crate::manifest::{self, reserve};
 use crate::sstable::{self, Table};
 use crate::wal;
 use crate::wal::files::{QUARANTINED, WalFiles, name_number};
@@ -13,7 +13,8 @@ use crate::wal::files::{QUARANTINED, WalFiles, name_number};
 /// The directory for damaged files, inside the store.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// What else belongs in a store's directory.
-const KNOWN: [&str; 7] = ["LOCK", "kifa.toml", "kifa.sock", "lost+found", wal::DIR, sstable::DIR, QUARANTINE];
+const KNOWN: [&str; 8] =
+    [reserve::NAME, "LOCK", "kifa.toml", "kifa.sock", "lost+found", wal::DIR, sstable::DIR, QUARANTINE];
 
 const UNFINISHED: &str = "was set aside by a kifa recover --accept that was interrupted; run it again to finish it";
 
@@ -36,7 +37,9 @@ pub(crate) fn notes(vfs: &dyn Vfs, manifest: &Manifest, files: &WalFiles, writer
             Some(_) if writer_alive => {}
             Some(_) => note(entry.name, "is an older manifest; the next start of the daemon removes it"),
             None if is_known || writer_alive && entry.name.ends_with(".tmp") => {}
-            None if entry.name.strip_suffix(".tmp").and_then(manifest::name_generation).is_some() => {
+            None if entry.name == reserve::TEMPORARY
+                || entry.name.strip_suffix(".tmp").and_then(manifest::name_generation).is_some() =>
+            {
                 note(entry.name, "was left unfinished; the next start of the daemon removes it");
             }
             None => note(entry.name, "is not the store's; it is left alone"),

@@ -43,6 +43,8 @@ mod standin;
 mod systemd;
 #[cfg(all(feature = "cli", unix))]
 mod tail;
+#[cfg(all(feature = "cli", unix))]
+mod vacuum;
 #[cfg(feature = "cli")]
 mod verify;
 #[cfg(all(feature = "cli", unix))]

@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 const DAY_S: u64 = 86_400;
 
 /// Every setting. The ranges of the library's options are repeated here in the units of the keys; a test compares them.
-pub(crate) static KEYS: [Key; 28] = [
+pub(crate) static KEYS: [Key; 31] = [
     Key {
         table: "storage",
         name: "memtable_flush_threshold_mib",
@@ -73,6 +73,33 @@ pub(crate) static KEYS: [Key; 28] = [
                 _ => IoBackend::Auto,
             }
         },
+    },
+    Key {
+        table: "retention",
+        name: "max_age",
+        env: "KIFA_MAX_AGE",
+        flag: Some("--max-age"),
+        rule: Rule::Time { min: Duration::from_secs(60), max: Duration::from_secs(36_500 * DAY_S), may_be_off: true },
+        default: "0",
+        apply: |config, value| config.options.retention_max_age = value.time(),
+    },
+    Key {
+        table: "retention",
+        name: "max_size_mib",
+        env: "KIFA_MAX_SIZE_MIB",
+        flag: Some("--max-size-mib"),
+        rule: Rule::Integer { min: 0, max: MIB * MIB },
+        default: "0",
+        apply: |config, value| config.options.retention_max_bytes = unless_zero(value.integer()),
+    },
+    Key {
+        table: "retention",
+        name: "min_free_mib",
+        env: "KIFA_MIN_FREE_MIB",
+        flag: Some("--min-free-mib"),
+        rule: Rule::Integer { min: 0, max: MIB * MIB },
+        default: "0",
+        apply: |config, value| config.options.retention_min_free_bytes = unless_zero(value.integer()),
     },
     Key {
         table: "wal",
@@ -325,6 +352,11 @@ pub(crate) static KEYS: [Key; 28] = [
         apply: |config, value| config.sources.unix = listeners(config.sources.defaults, value),
     },
 ];
+
+/// MiB as bytes; 0 is off.
+fn unless_zero(mib: u64) -> Option<u64> {
+    (mib > 0).then_some(mib.saturating_mul(MIB))
+}
 
 /// The stream listeners of a list.
 fn listeners<A: From<String>>(defaults: Defaults, value: &Value) -> Vec<Listener<A>> {

@@ -4,7 +4,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::{Codec, assert_golden, config, crc32, put_u32, put_u64};
-use crate::format::manifest::{BODY_BYTES_MAX, Manifest, TableMeta};
+use crate::format::manifest::{BODY_BYTES_MAX, Expired, Manifest, TableMeta};
 use crate::format::record::{CHECKPOINT_KEY_BYTES_MAX, CHECKPOINT_VALUE_BYTES_MAX};
 use crate::format::{BLOCK_BYTES, ClockStep, FormatError, Gap, GapCause, Lsn, NUMBER_MAX, StoreId};
 
@@ -40,6 +40,7 @@ fn sample() -> Manifest {
         gaps: vec![Gap { first: Lsn(0x0200), last: Lsn(0x0230), cause: GapCause::UncleanNormal }],
         checkpoints: BTreeMap::from([(b"a".to_vec(), vec![1, 2, 3, 4, 5, 6]), (b"b".to_vec(), b"".to_vec())]),
         clock_steps: vec![step(0x0011, 0x0A, 0x0B), step(0x0011, 0x0C, 0x0D)],
+        expired: Expired::default(),
     }
 }
 
@@ -335,6 +336,7 @@ prop_compose! {
         damage: bool,
         checkpoints in btree_map(vec(any::<u8>(), 0..90), vec(any::<u8>(), 0..60), 0..20),
         mut clock_steps in vec((1..=NUMBER_MAX, any::<u64>(), any::<u64>()), 0..20),
+        expired in proptest::option::of((1_u64..1000, 1000_u64.., any::<u64>(), any::<u64>(), any::<u64>())),
     ) -> Manifest {
         clock_steps.sort_unstable();
         let cause = if damage { GapCause::Damage } else { GapCause::UncleanNormal };
@@ -353,8 +355,41 @@ prop_compose! {
                 .into_iter()
                 .map(|(lsn, from_ns, to_ns)| ClockStep { lsn: Lsn(lsn), from_ns, to_ns })
                 .collect(),
+            expired: expired.map_or_else(Expired::default, |(tables, entries, bytes, until_ns, at_ns)| {
+                Expired { tables, entries, bytes, until_ns, at_ns }
+            }),
         }
     }
+}
+
+/// The record is there only where something has expired: without it the bytes are those of [`golden_bytes`].
+#[test]
+fn what_has_expired_follows_the_last_item() {
+    let expired = Expired { tables: 2, entries: 0x0300, bytes: 0x040000, until_ns: 5, at_ns: 6 };
+    let bytes = Manifest { expired, ..sample() }.encode();
+    assert_eq!(bytes[40..48], 297_u64.to_le_bytes(), "40 bytes more");
+    let fields: Vec<u64> =
+        bytes[SAMPLE_BYTES..][..40].chunks(8).map(|field| u64::from_le_bytes(field.try_into().unwrap())).collect();
+    assert_eq!(fields, [2, 0x0300, 0x040000, 5, 6]);
+    assert_eq!(Manifest::decode(&bytes).map(|manifest| manifest.expired), Ok(expired));
+    for (tables, entries) in [(0, 0), (0, 7), (3, 2)] {
+        let mut wrong = bytes.clone();
+        put_u64(&mut wrong, SAMPLE_BYTES, tables);
+        put_u64(&mut wrong, SAMPLE_BYTES + 8, entries);
+        reseal(&mut wrong);
+        assert_eq!(Manifest::decode(&wrong), Err(FormatError::Field("expired")), "{tables} tables, {entries} entries");
+    }
+}
+
+/// On a full disk a manifest takes the place of a longer file.
+#[test]
+fn whole_blocks_of_zeros_may_follow() {
+    let mut bytes = sample().encode();
+    bytes.resize(bytes.len() + 3 * BLOCK_BYTES, 0);
+    assert_eq!(Manifest::decode(&bytes), Ok(sample()));
+    let last = bytes.len() - 1;
+    bytes[last] = 1;
+    assert_eq!(Manifest::decode(&bytes), Err(FormatError::Field("padding")));
 }
 
 proptest! {

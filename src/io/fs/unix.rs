@@ -147,6 +147,12 @@ impl StoreDir {
         Ok(entries)
     }
 
+    /// Bytes free to this process, the part that is reserved for root left out.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(&self.dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     pub(crate) fn metadata(&self, path: &str) -> io::Result<Metadata> {
         let (dir, name) = self.resolve(path)?;
         let stat = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;

@@ -97,6 +97,11 @@ impl StoreDir {
         Ok(entries)
     }
 
+    /// Not told without a call that std does not have.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(crate) fn metadata(&self, path: &str) -> io::Result<Metadata> {
         let metadata = std::fs::symlink_metadata(self.join(path)?)?;
         if !metadata.is_file() {

@@ -7,6 +7,7 @@
 mod full_disk;
 mod normal_mode;
 mod recovery;
+mod retention;
 mod rules;
 
 use std::rc::Rc;
@@ -167,7 +168,7 @@ impl Life {
     fn stats(&mut self) -> LogStats {
         match self.ask(Request::Stats) {
             Reply::Stats(stats) => *stats,
-            Reply::Done => unreachable!("stats are answered with stats"),
+            Reply::Done | Reply::Vacuumed(_) => unreachable!("stats are answered with stats"),
         }
     }
 

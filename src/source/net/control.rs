@@ -11,6 +11,7 @@
 //! | `SYNC` | `OK LSN`, when everything that was taken before is durable |
 //! | `STATUS` | `OK` and a JSON object in one line |
 //! | `FLUSH-MODE normal`, `cautious`, `emergency` or `default` | `OK OLD NEW`, when the new mode is in force |
+//! | `VACUUM NANOSECONDS BYTES do` or `dry` | `OK` and a JSON object in one line, when the oldest tables are deleted (or would be): those whose newest entry is older than a time since the Unix epoch, and as many as make the store no larger than so many bytes; `-` for either is no goal |
 //! | `FORGET ID` | `OK ID`, when the removal of the client's number is durable |
 //!
 //! Everything else is answered `ERR CODE REASON`. After `ERR protocol` the connection is closed: what follows cannot be
@@ -31,8 +32,10 @@ use super::intake::{ENTRY_OVERHEAD_BYTES, Origin, SourceIndex};
 use super::request::{Next, Requests};
 use super::{Owner, clients};
 use crate::daemon::control::ModeChange;
+use crate::daemon::vacuum;
 use crate::error::{Error, Result};
 use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Lsn};
+use crate::reactor::retain::Vacuum;
 use crate::reactor::stage::{Asked, Reply, Request};
 use crate::reactor::stats::LogStats;
 use crate::source::replies::Replies;
@@ -50,6 +53,8 @@ enum Pending {
     Status(Option<Asked>),
     /// Asked for in its turn: the answer names the mode before it.
     Mode(FlushMode, Option<ModeChange>),
+    /// Asked for in its turn.
+    Vacuum(Vacuum, Option<Asked>),
     /// How much is durable, as of the answer.
     Durable,
     /// An answer that waits for those before it.
@@ -139,6 +144,10 @@ impl Session {
             ("FLUSH-MODE", name) => match mode(name, hub) {
                 Some(mode) => Pending::Mode(mode, None),
                 None => Pending::Line("ERR mode a flush mode is normal, cautious, emergency or default".to_owned()),
+            },
+            ("VACUUM", goal) => match vacuum::parse(goal) {
+                Some(vacuum) => Pending::Vacuum(vacuum, None),
+                None => Pending::Line("ERR vacuum the form is: VACUUM NANOSECONDS|- BYTES|- do|dry".to_owned()),
             },
             ("FORGET", id) => forget(hub, id)?,
             _ => {
@@ -235,7 +244,23 @@ impl Pending {
                 };
                 match asked.try_take().transpose()? {
                     Some(Reply::Stats(stats)) => Some(format!("OK {}", status(hub, &stats))),
-                    Some(Reply::Done) => unreachable!("a request for numbers is answered with numbers"),
+                    Some(Reply::Done | Reply::Vacuumed(_)) => {
+                        unreachable!("a request for numbers is answered with numbers")
+                    }
+                    None => None,
+                }
+            }
+            Pending::Vacuum(vacuum, asked) => {
+                let asked = match asked {
+                    Some(asked) => asked,
+                    None => asked.insert(hub.log.ask(Request::Vacuum(*vacuum))?),
+                };
+                match asked.try_take().transpose()? {
+                    Some(Reply::Vacuumed(deleted)) => {
+                        let outcome = vacuum::Outcome::new(&deleted, vacuum.dry_run);
+                        Some(format!("OK {}", json!(outcome)))
+                    }
+                    Some(Reply::Done | Reply::Stats(_)) => unreachable!("a vacuum is answered with what it came to"),
                     None => None,
                 }
             }
@@ -304,6 +329,7 @@ fn status(hub: &Hub<'_>, stats: &LogStats) -> String {
         "confirmed_lsn": stats.confirmed_lsn.0,
         "durable_lsn": stats.durable_lsn.0,
         "checkpoint_lsn": stats.checkpoint_lsn.0,
+        "floor_lsn": stats.floor_lsn.0,
         "memtable_entries": stats.memtable_entries,
         "tables": stats.tables,
         "wal_segments": stats.wal_segments,
