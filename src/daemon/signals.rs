@@ -11,6 +11,7 @@
 use std::fmt;
 
 /// A signal with a meaning.
+#[cfg_attr(not(unix), allow(dead_code, reason = "nothing is caught there"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Signal {
     Hangup,

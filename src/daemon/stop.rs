@@ -20,6 +20,7 @@ impl Stop {
     }
 
     /// Calls `waker` when it is requested, at once if it has been.
+    #[cfg(unix)]
     pub(crate) fn on_request(&self, waker: Waker) {
         self.wakers.lock().expect(LOCK).push(waker);
         if self.is_requested() {

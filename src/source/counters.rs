@@ -32,6 +32,7 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(unix)]
     pub(crate) fn drop_entries(&self, entries: u64) {
         self.dropped.fetch_add(entries, Ordering::Relaxed);
     }

@@ -44,6 +44,7 @@ impl Input {
     }
 
     /// Whether [`Input::take`] may have to wait for somebody.
+    #[cfg(unix)]
     pub(super) fn is_stdin(&self) -> bool {
         self.framer.is_some()
     }
