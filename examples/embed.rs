@@ -1,6 +1,7 @@
 //! The log inside another program: open it, append from several threads, read everything back.
 //!
-//! Run with `cargo run --release --example embed -- DIRECTORY`.
+//! Run with `cargo run --release --no-default-features --example embed -- DIRECTORY`: it needs the library alone, without
+//! what the program `kifa` brings.
 
 use kifa::{Log, Options, Reader, ScanRange};
 
@@ -18,7 +19,8 @@ fn main() -> kifa::Result<()> {
             });
         }
     });
-    println!("{:?}", log.stats()?);
+    let stats = log.stats()?;
+    println!("{} entries in {} groups, durable up to {}", stats.entries, stats.groups, stats.durable_lsn);
     log.close()?;
 
     let reader = Reader::open(&dir)?;

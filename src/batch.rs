@@ -40,6 +40,12 @@ impl Batch {
 
     /// Adds an entry.
     ///
+    /// ```
+    /// let mut batch = kifa::Batch::new();
+    /// assert!(matches!(batch.push(&vec![b'x'; (1 << 20) + 1]), Err(kifa::Error::TooLarge { .. })));
+    /// assert!(batch.is_empty());
+    /// ```
+    ///
     /// # Errors
     /// [`Error::TooLarge`] if its payload is over 1 MiB, or the batch would be larger than [`Batch::BYTES_MAX`]; the
     /// batch stays as it was.
@@ -65,6 +71,11 @@ impl Batch {
     }
 
     /// Whether an entry with a payload of this many bytes still fits.
+    ///
+    /// ```
+    /// let batch = kifa::Batch::new();
+    /// assert!(batch.fits(kifa::ENTRY_PAYLOAD_BYTES_MAX) && !batch.fits(kifa::ENTRY_PAYLOAD_BYTES_MAX + 1));
+    /// ```
     pub fn fits(&self, payload_bytes: usize) -> bool {
         payload_bytes <= ENTRY_PAYLOAD_BYTES_MAX
             && self.bytes.len() + OVERHEAD_BYTES + payload_bytes <= Batch::BYTES_MAX
@@ -81,11 +92,26 @@ impl Batch {
     }
 
     /// Bytes it takes of [`Batch::BYTES_MAX`].
+    ///
+    /// ```
+    /// let mut batch = kifa::Batch::new();
+    /// batch.push(b"TXN-001")?;
+    /// assert_eq!((batch.bytes(), kifa::Batch::BYTES_MAX), (36 + 7, (1 << 20) + (64 << 10)));
+    /// # Ok::<(), kifa::Error>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Takes everything out, keeping the memory.
+    ///
+    /// ```
+    /// let mut batch = kifa::Batch::new();
+    /// batch.push(b"TXN-001")?;
+    /// batch.clear();
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), kifa::Error>(())
+    /// ```
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
@@ -166,6 +192,13 @@ impl Batch {
 }
 
 /// LSNs given to a batch; both ends belong to it.
+///
+/// ```
+/// use kifa::{Lsn, LsnRange};
+///
+/// let LsnRange { first, last } = LsnRange { first: Lsn(7), last: Lsn(9) };
+/// assert_eq!(last.0 - first.0 + 1, 3, "entries of the batch");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LsnRange {
     /// Of its first entry.

@@ -46,6 +46,23 @@ const NO_SPACE_FRESH: Duration = Duration::from_secs(5);
 /// A log open for writing. Many threads may append at once; one process, one `Log` at a time.
 ///
 /// Dropping it closes it, as [`Log::close`] does, but nobody learns of an error.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// use kifa::{Log, Options};
+///
+/// let log = Log::open(&dir, Options::default())?;
+/// std::thread::scope(|scope| {
+///     for till in 0..4 {
+///         let log = &log;
+///         scope.spawn(move || log.append(format!(r#"{{"till":{till},"amount":1250}}"#).as_bytes()));
+///     }
+/// });
+/// assert_eq!(log.durable_lsn().0, 4);
+/// log.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Log {
     shared: Arc<Shared>,
     dir: PathBuf,
@@ -57,6 +74,18 @@ pub struct Log {
 impl Log {
     /// Opens the store in `dir`, recovering what an unclean end left, and creates it where the directory is absent or
     /// holds nothing but `kifa.toml` and `lost+found`.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// use kifa::{Error, Log, Options};
+    ///
+    /// let mut options = Options::default();
+    /// options.segment_bytes = 4 << 20;
+    /// let log = Log::open(&dir, options)?;
+    /// assert!(matches!(Log::open(&dir, Options::default()), Err(Error::Locked { .. })), "one writer at a time");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::InvalidOption`]; [`Error::Locked`] where somebody else writes; [`Error::NotAStore`] where the directory
@@ -80,11 +109,30 @@ impl Log {
     }
 
     /// The store's directory.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// assert_eq!(log.dir(), dir);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Appends one entry of up to 1 MiB; returns its LSN when it is confirmed.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// let lsn = log.append(br#"{"txn":"TXN-001","amount":5000}"#)?;
+    /// assert_eq!(lsn.0, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append(&self, payload: &[u8]) -> Result<Lsn> {
         let mut batch = Batch::new();
         batch.push(payload)?;
@@ -92,6 +140,27 @@ impl Log {
     }
 
     /// Hands a batch over; waits only for room. The batch is atomic: after a crash all of it is there, or nothing.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// use kifa::Batch;
+    ///
+    /// let log = Log::open(&dir, Options::default())?;
+    /// let mut batch = Batch::new();
+    /// let mut tickets = Vec::new();
+    /// for receipt in 0..1000 {
+    ///     batch.clear();
+    ///     batch.push(format!(r#"{{"receipt":{receipt}}}"#).as_bytes())?;
+    ///     tickets.push(log.submit(&batch)?); // the next one does not wait for the device
+    /// }
+    /// for ticket in &tickets {
+    ///     ticket.wait()?;
+    /// }
+    /// assert_eq!(log.confirmed_lsn().0, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Stopped`]. An empty batch is [`Error::InvalidOption`].
@@ -115,17 +184,50 @@ impl Log {
     }
 
     /// The largest LSN that is durable. In cautious and emergency mode it has reached an entry before that is confirmed.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// let lsn = log.append(b"cash drawer opened")?;
+    /// assert!(log.durable_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn durable_lsn(&self) -> Lsn {
         self.shared.durable_lsn()
     }
 
     /// The largest LSN that is confirmed.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// use kifa::FlushMode;
+    ///
+    /// let mut options = Options::default();
+    /// options.flush_mode = FlushMode::Normal;
+    /// let log = Log::open(&dir, options)?;
+    /// log.append(b"temperature 21.5")?;
+    /// assert!(log.confirmed_lsn().0 <= log.durable_lsn().0 + 49);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn confirmed_lsn(&self) -> Lsn {
         self.shared.confirmed_lsn()
     }
 
     /// Why the log has stopped, if it has: a write or a sync that failed. Nothing is accepted any more; what was confirmed is
     /// safe, and the next [`Log::open`] recovers.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// assert!(log.failure().is_none(), "the device has failed: close the log, look at the disk, open it again");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn failure(&self) -> Option<Error> {
         self.shared.failure()
     }
@@ -149,21 +251,65 @@ impl Log {
     }
 
     /// Returns when everything submitted before is durable, in every flush mode.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{FlushMode, Log, Options};
+    /// let mut options = Options::default();
+    /// options.flush_mode = FlushMode::Normal;
+    /// let log = Log::open(&dir, options)?;
+    /// let lsn = log.append(b"day closed")?;
+    /// log.sync()?;
+    /// assert!(log.durable_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sync(&self) -> Result<()> {
         self.shared.request(Request::Sync)?.wait().map(drop)
     }
 
     /// The flush mode in force.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{FlushMode, Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// assert_eq!(log.flush_mode(), FlushMode::Cautious);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush_mode(&self) -> FlushMode {
         self.shared.mode()
     }
 
     /// Changes the flush mode; returns when the new one is in force and its promise holds for everything before.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{FlushMode, Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// log.set_flush_mode(FlushMode::Emergency)?; // running on battery
+    /// assert_eq!(log.flush_mode(), FlushMode::Emergency);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_flush_mode(&self, mode: FlushMode) -> Result<()> {
         self.shared.request(Request::SetMode(mode))?.wait().map(drop)
     }
 
     /// What the log has done since it was opened, and where it stands.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// log.append(b"printer out of paper")?;
+    /// let stats = log.stats()?;
+    /// assert_eq!((stats.entries, stats.durable_lsn.0), (1, 1));
+    /// println!("{} groups, {} bytes, by {}", stats.groups, stats.wal_bytes, stats.io_backend);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Result<LogStats> {
         match self.shared.request(Request::Stats)?.wait()? {
             Reply::Stats(stats) => Ok(*stats),
@@ -183,6 +329,17 @@ impl Log {
     /// Waits for everything submitted, makes it durable, marks the log as cleanly closed and releases the lock.
     ///
     /// On a full disk it waits for room for what was submitted, as producers do.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options};
+    /// let log = Log::open(&dir, Options::default())?;
+    /// log.append(b"last receipt of the day")?;
+    /// log.close()?;
+    /// assert!(Log::open(&dir, Options::default())?.stats()?.recovery.clean);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(mut self) -> Result<()> {
         let (outcome, ended) = self.shut_down();
         if let Err(panic) = ended {
@@ -218,6 +375,23 @@ fn join(reactor: JoinHandle<()>) {
 }
 
 /// A batch on its way. Dropping it does not take the batch back.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// use kifa::{Batch, Log, Options};
+///
+/// let log = Log::open(&dir, Options::default())?;
+/// let mut batch = Batch::new();
+/// batch.push(b"TXN-001")?;
+/// batch.push(b"TXN-002")?;
+/// let ticket = log.submit(&batch)?;
+/// // ... something else meanwhile ...
+/// let lsns = ticket.wait()?;
+/// assert_eq!((lsns.first.0, lsns.last.0), (1, 2));
+/// assert!(ticket.is_done());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Ticket {
     shared: Arc<Shared>,
     seq: u64,

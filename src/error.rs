@@ -10,6 +10,20 @@ use std::sync::Arc;
 use crate::format::Lsn;
 
 /// An error of the log. Cheap to clone: a failure of the engine reaches every waiting producer.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// use kifa::{Error, Log, Options};
+///
+/// match Log::open(&dir, Options::default()) {
+///     Ok(log) => log.close()?,
+///     Err(Error::Locked { pid, .. }) => println!("process {pid:?} has it: ask that one"),
+///     Err(Error::Corrupt(damage)) => println!("{damage}: run kifa verify, then kifa recover"),
+///     Err(cause) => return Err(cause.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -54,6 +68,20 @@ pub enum Error {
 }
 
 /// One damaged place in a store.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # std::fs::create_dir_all(dir.join("wal"))?;
+/// # std::fs::write(dir.join("MANIFEST-0000000001"), "not a manifest")?;
+/// match kifa::Reader::open(&dir).and_then(|reader| reader.stats()) {
+///     Err(kifa::Error::Corrupt(damage)) => {
+///         assert_eq!((damage.file.as_str(), damage.offset), ("MANIFEST-0000000001", 0));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Damage {
@@ -126,4 +154,10 @@ impl std::error::Error for Error {
 }
 
 /// Result of an operation on a log.
+///
+/// ```
+/// fn sell(log: &kifa::Log, receipt: &str) -> kifa::Result<kifa::Lsn> {
+///     log.append(receipt.as_bytes())
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;

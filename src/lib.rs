@@ -35,23 +35,52 @@
 //!
 //! # The way of an entry
 //! ```text
-//!  Log::append / Log::submit, from any thread
-//!            │  staged into the open group's buffer, under a short lock that gives LSN and timestamp
-//!            ▼
-//!    ┌───────────────┐   one thread; the only one that submits storage I/O
-//!    │    reactor    │   stage → group → write and sync → confirm → memtable
-//!    └───────┬───────┘
-//!  segments ◄┤► tables (a frozen memtable; built on a helper thread, written by the reactor)
-//!            └► manifest (which tables and segments are live)
+//!  stdin   file tail   tcp   udp   unix socket    │  another program
+//!    └─────────┴────────┴─────┴────────┘          │  Log::append, Log::submit, from any thread
+//!      kifa daemon: framing, answers              │
+//!                     └───────────────┬───────────┘
+//!                                     │  staged into the open group's buffer, under a short lock that gives
+//!                                     │  LSN and timestamp; no room: the producer waits
+//!                                     ▼
+//!                             ┌───────────────┐   one thread; the only one that submits storage I/O
+//!                             │    reactor    │   stage → group → write and sync → confirm → memtable
+//!                             └───────┬───────┘
+//!       wal/*.wal   segments ◄────────┼────────► sst/*.sst   tables: a frozen memtable, built on a helper
+//!                                     │                      thread, written by the reactor; merged later
+//!                                     └────────► MANIFEST-*  which tables are live, and where the log goes on
 //!
 //!  Reader: any process, any time, no lock: manifest, tables, then the segments behind them
 //! ```
 //!
+//! While one sync is on its way, everything that arrives becomes the next group: one write, one sync, all its producers
+//! confirmed together. A table is durable and read back before the manifest names it, and the manifest is durable before the
+//! segments behind it are released: no step of that can lose an entry, and none has to be finished before the power goes.
+//!
 //! # Where to read on
-//! Data flows down this list, and so do the arrows between modules: `engine` (the public life of a log), `reactor` (the one
-//! thread), `wal` (segments, and the decision where a log ends), `memtable`, `sstable`, `compaction`, `manifest`, `query`,
-//! `survey` (what of a damaged store can be read), `recover` (going on from one), `format` (every byte on disk), `io` (the
-//! seam to the disk), and beside them `bench` (measuring) and `sim` (the disk that loses power, for tests).
+//! Data flows down this list, and so do the arrows between modules:
+//!
+//! | module | what |
+//! |---|---|
+//! | `cli`, `config` | the program `kifa`: arguments, settings, output, exit codes |
+//! | `daemon`, `source` | sources and how they end together; framing, confirmations, sockets, files |
+//! | `engine` | the public life of a log: lock, recovery, append, close |
+//! | `query` | reading: a look at the store, and scans over it |
+//! | `survey`, `recover` | what of a damaged store can be read; going on from it |
+//! | `reactor` | the one thread: group commit, release in order, memtables, spare segments |
+//! | `compaction` | which tables are merged, and how |
+//! | `wal` | segments, and the decision where a log ends |
+//! | `memtable`, `sstable`, `manifest` | what is not in a table yet; tables; the live set of them |
+//! | `format` | every byte on disk: the layout tables are there and nowhere else |
+//! | `io` | the seam to the disk: io_uring, or `pwrite` with a data sync; directories, locks |
+//! | `bench`, `sim` | beside them: measuring, and the disk that loses power, for tests |
+//!
+//! # As a part of another program
+//! ```toml
+//! kifa = { version = "0.1", default-features = false }
+//! ```
+//! The feature `cli` (on by default) is the program and everything that only the program needs. Without it the library brings
+//! 17 crates on 64-bit Linux, all of them Rust, and starts two threads for each open log. `sim` and `fuzzing` are for Kifa's
+//! own tests. `examples/embed.rs` is a whole program.
 
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

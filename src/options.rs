@@ -9,6 +9,11 @@ use crate::io::SyncMethod;
 use crate::retention::Limits;
 
 /// Which backend does the I/O.
+///
+/// ```
+/// let mut options = kifa::Options::default();
+/// options.io_backend = kifa::IoBackend::Portable; // what macOS and Windows have
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IoBackend {
     /// io_uring where the kernel allows it, else the portable one.
@@ -22,6 +27,10 @@ pub enum IoBackend {
 
 /// How the blocks of tables are compressed. What does not get smaller is stored as it is. A store may hold any mixture: the
 /// option is for what is written from now on, and merging brings older blocks to it.
+///
+/// ```
+/// assert_eq!(kifa::Options::default().compression, kifa::Compression::Lz4);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Compression {
@@ -37,6 +46,16 @@ pub enum Compression {
 /// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
 ///
 /// Memory of an open log is bounded by `2 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 2 MiB.
+///
+/// ```
+/// use kifa::{Compression, FlushMode, IoBackend, Options, SyncMethod};
+///
+/// let mut options = Options::default();
+/// assert_eq!(options.flush_mode, FlushMode::Cautious);
+/// assert_eq!((options.io_backend, options.sync_method), (IoBackend::Auto, SyncMethod::Auto));
+/// options.memtable_bytes = 1 << 20; // a small machine
+/// options.compression = Compression::Zstd; // with a small card
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Options {

@@ -40,6 +40,10 @@ use std::fmt;
 /// Unit of alignment of every group, header and table section, in bytes.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 /// Longest payload of an entry, in bytes.
+///
+/// ```
+/// assert_eq!(kifa::ENTRY_PAYLOAD_BYTES_MAX, 1_048_576);
+/// ```
 pub const ENTRY_PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Longest body of a group (entries and records, without header and padding) that a decoder believes.
 pub(crate) const GROUP_BODY_BYTES_MAX: usize = 64 << 20;
@@ -59,6 +63,13 @@ pub(crate) const fn block_ceil(bytes: u64) -> u64 {
 }
 
 /// Log sequence number: identity and order of an entry. The first entry of a store is 1; 0 means "none".
+///
+/// ```
+/// use kifa::Lsn;
+///
+/// assert!(Lsn::ZERO < Lsn(1));
+/// assert_eq!(Lsn(42).to_string(), "42");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Lsn(pub u64);
 
@@ -94,6 +105,13 @@ impl fmt::Display for StoreId {
 }
 
 /// How entries are synced; see the crate documentation for what each mode promises.
+///
+/// ```
+/// use kifa::FlushMode;
+///
+/// assert_eq!(FlushMode::default(), FlushMode::Cautious);
+/// assert_eq!(FlushMode::Emergency.to_string(), "emergency");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 #[repr(u8)]
 pub enum FlushMode {
@@ -130,6 +148,17 @@ impl std::fmt::Display for FlushMode {
 }
 
 /// Why LSNs were skipped.
+///
+/// ```
+/// use kifa::GapCause;
+///
+/// let sentence = |cause| match cause {
+///     GapCause::UncleanNormal => "the power went in normal mode",
+///     GapCause::Damage => "an operator has accepted the loss",
+///     _ => "a cause that a later version knows",
+/// };
+/// assert_eq!(sentence(GapCause::Damage), "an operator has accepted the loss");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -152,6 +181,13 @@ impl GapCause {
 }
 
 /// A range of LSNs that no entry has, with its cause. Both ends belong to the gap.
+///
+/// ```
+/// use kifa::{Gap, GapCause, Lsn};
+///
+/// let gap = Gap { first: Lsn(101), last: Lsn(150), cause: GapCause::UncleanNormal };
+/// assert_eq!(gap.last.0 - gap.first.0 + 1, 50, "LSNs that were skipped; at most 49 of them were confirmed");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Gap {
     /// First missing LSN.
@@ -163,6 +199,13 @@ pub struct Gap {
 }
 
 /// A wall-clock step of more than a second, followed and recorded rather than smeared.
+///
+/// ```
+/// use kifa::{ClockStep, Lsn};
+///
+/// let step = ClockStep { lsn: Lsn(12), from_ns: 3_000_000_000, to_ns: 1_769_884_200_000_000_000 };
+/// assert!(step.to_ns > step.from_ns, "a clock that started in 1970 was set at entry 12");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct ClockStep {
     /// First entry that carries the new time.

@@ -79,6 +79,7 @@ fn write_the_seeds() {
 type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 fn seeds() -> BTreeMap<&'static str, Seeds> {
+    #[cfg_attr(not(feature = "cli"), allow(unused_mut, reason = "texts are the program's"))]
     let mut seeds = BTreeMap::from([
         (
             "entry",

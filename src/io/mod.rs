@@ -91,6 +91,13 @@ pub(crate) struct Completion {
 }
 
 /// How a durable write reaches the device.
+///
+/// ```
+/// use kifa::SyncMethod;
+///
+/// assert_eq!(SyncMethod::default(), SyncMethod::Auto);
+/// assert_eq!(SyncMethod::Dsync.to_string(), "dsync");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SyncMethod {
     /// `dsync` where kernel and file system are known to honour it and it is the faster one, else `linked`.

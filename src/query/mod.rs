@@ -37,6 +37,26 @@ use view::View;
 use vouch::Writer;
 
 /// A store open for reading. Each scan sees the store as it is when the scan begins.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// use kifa::{Log, Options, Reader, ScanRange};
+///
+/// let log = Log::open(&dir, Options::default())?;
+/// log.append(b"TXN-001")?;
+/// log.append(b"TXN-002")?;
+/// log.close()?;
+///
+/// let reader = Reader::open(&dir)?;
+/// let mut scan = reader.scan(ScanRange::default())?;
+/// let mut payloads = Vec::new();
+/// while let Some(entry) = scan.next_entry()? {
+///     payloads.push(entry.payload.to_vec());
+/// }
+/// assert_eq!(payloads, [b"TXN-001", b"TXN-002"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Reader {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
@@ -45,6 +65,13 @@ pub struct Reader {
 
 impl Reader {
     /// Opens the store in `dir`. Creates nothing and takes no lock.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// assert!(matches!(kifa::Reader::open(&dir), Err(kifa::Error::NotAStore { .. })), "there is no such directory");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotAStore`](crate::Error::NotAStore); [`Error::Io`](crate::Error::Io) where the directory cannot be read.
@@ -79,6 +106,20 @@ impl Reader {
 
     /// What the store holds, as found on disk now.
     ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options, Reader};
+    /// # let log = Log::open(&dir, Options::default())?;
+    /// # log.append(b"TXN-001")?;
+    /// # log.close()?;
+    /// let stats = Reader::open(&dir)?.stats()?;
+    /// assert_eq!(stats.entries, 1);
+    /// assert!(stats.gaps.is_empty() && !stats.writer_alive);
+    /// println!("{} bytes on disk, in {} segments and {} tables", stats.disk_bytes, stats.wal_segments, stats.tables);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Reader::open`], and [`Error::Corrupt`](crate::Error::Corrupt) where the log behind the tables is damaged.
     pub fn stats(&self) -> Result<StoreStats> {
@@ -97,6 +138,28 @@ impl std::fmt::Debug for Reader {
 }
 
 /// What a scan returns: entries inside all the bounds (inclusive), in ascending or descending order of LSN.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options, Reader};
+/// # let log = Log::open(&dir, Options::default())?;
+/// # for number in 1..=5 {
+/// #     log.append(format!("TXN-{number:03}").as_bytes())?;
+/// # }
+/// # log.close()?;
+/// use kifa::{Lsn, ScanRange};
+///
+/// let mut range = ScanRange::default();
+/// range.from_lsn = Lsn(4);
+/// range.reverse = true;
+/// let reader = Reader::open(&dir)?;
+/// let mut scan = reader.scan(range)?;
+/// assert_eq!(scan.next_entry()?.expect("the newest").payload, b"TXN-005");
+/// assert_eq!(scan.next_entry()?.expect("the one before").payload, b"TXN-004");
+/// assert!(scan.next_entry()?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ScanRange {
@@ -119,6 +182,22 @@ impl Default for ScanRange {
 }
 
 /// An entry read back; the payload is borrowed from the scan.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options, Reader, ScanRange};
+/// # let log = Log::open(&dir, Options::default())?;
+/// # log.append(b"TXN-001")?;
+/// # log.close()?;
+/// # let reader = Reader::open(&dir)?;
+/// # let mut scan = reader.scan(ScanRange::default())?;
+/// let entry = scan.next_entry()?.expect("there is one");
+/// assert_eq!((entry.lsn.0, entry.source, entry.payload), (1, 0, &b"TXN-001"[..]));
+/// let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(entry.timestamp_ns);
+/// assert!(at <= std::time::SystemTime::now());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryRef<'a> {
     /// Identity and order.
@@ -139,6 +218,24 @@ impl<'a> From<Entry<'a>> for EntryRef<'a> {
 }
 
 /// Something about a scan's result that its user should know.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options, Reader, ScanRange};
+/// # Log::open(&dir, Options::default())?.close()?;
+/// # let reader = Reader::open(&dir)?;
+/// use kifa::Notice;
+///
+/// for notice in reader.scan(ScanRange::default())?.notices() {
+///     match notice {
+///         Notice::Gap(gap) => println!("LSNs {} to {} are missing: {:?}", gap.first, gap.last, gap.cause),
+///         Notice::ClockStepped(step) => println!("the clock was set at LSN {}", step.lsn),
+///         other => println!("{other:?}"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Notice {
@@ -158,6 +255,19 @@ pub enum Notice {
 }
 
 /// What a store holds.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options, Reader};
+/// # let log = Log::open(&dir, Options::default())?;
+/// # log.append(b"TXN-001")?;
+/// # log.close()?;
+/// let stats = Reader::open(&dir)?.stats()?;
+/// let (first, last) = stats.lsns.expect("it holds an entry");
+/// assert_eq!((first.0, last.0, stats.entries), (1, 1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct StoreStats {

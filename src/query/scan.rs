@@ -20,6 +20,29 @@ use crate::survey::tolerant::{Tolerant, Unreadable};
 use crate::wal::reader::{Group, Window, read_group};
 
 /// A running scan. Memory is bounded by one block or group and one table's index, whatever the range.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options, Reader, ScanRange};
+/// # Log::open(&dir, Options::default())?.close()?;
+/// let reader = Reader::open(&dir)?;
+/// let mut scan = reader.scan(ScanRange::default())?;
+/// let (mut entries, mut holes) = (0, 0);
+/// loop {
+///     match scan.next_entry() {
+///         Ok(Some(_)) => entries += 1,
+///         Ok(None) => break,
+///         // Damage: the scan goes on behind it.
+///         Err(cause) => {
+///             eprintln!("{cause}");
+///             holes += 1;
+///         }
+///     }
+/// }
+/// assert_eq!((entries, holes), (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Scan<'r> {
     reader: &'r Reader,
     range: ScanRange,
@@ -156,6 +179,20 @@ impl<'r> Scan<'r> {
 
     /// The name of the source with this number ([`EntryRef::source`]); `None` for 0, which is no source, and where the
     /// record of the name cannot be read.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let dir = temporary.path().join("till-1");
+    /// # use kifa::{Log, Options, Reader, ScanRange};
+    /// # let log = Log::open(&dir, Options::default())?;
+    /// # log.append(b"TXN-001")?;
+    /// # log.close()?;
+    /// # let reader = Reader::open(&dir)?;
+    /// # let mut scan = reader.scan(ScanRange::default())?;
+    /// let source = scan.next_entry()?.expect("there is one").source;
+    /// assert_eq!(scan.source_name(source), None, "it was appended by a program, not by a source of kifa daemon");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn source_name(&self, source: u16) -> Option<&str> {
         self.view.names.get(&source).map(String::as_str)
     }

@@ -4,6 +4,18 @@ use crate::format::{FlushMode, Lsn};
 use crate::io::{BackendInfo, SyncMethod};
 
 /// What a running log has done since it was opened, and where it stands.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options};
+/// let log = Log::open(&dir, Options::default())?;
+/// log.append(b"TXN-001")?;
+/// let stats = log.stats()?;
+/// assert!(stats.checkpoint_lsn <= stats.durable_lsn && stats.durable_lsn <= stats.confirmed_lsn);
+/// assert_eq!((stats.memtable_entries, stats.tables), (1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct LogStats {
@@ -44,6 +56,17 @@ pub struct LogStats {
 }
 
 /// What recovery found and did.
+///
+/// ```
+/// # let temporary = tempfile::tempdir()?;
+/// # let dir = temporary.path().join("till-1");
+/// # use kifa::{Log, Options};
+/// let log = Log::open(&dir, Options::default())?;
+/// let recovery = log.stats()?.recovery;
+/// assert!(recovery.clean, "a new store");
+/// assert_eq!((recovery.entries_replayed, recovery.bytes_cut), (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct RecoveryStats {

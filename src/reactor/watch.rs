@@ -21,6 +21,7 @@ const LOCK: &str = "nothing panics while it holds this lock";
 /// A thread's wish to be woken by the log: once after each [`Watch::arm`], when a group was released or taken (there is
 /// room), when the durable LSN moved or a request was answered; and when the log failed, armed or not. Dropping it ends the
 /// wish.
+#[cfg(feature = "cli")]
 pub(crate) struct Watch {
     armed: Arc<Armed>,
     watches: Arc<Watches>,
@@ -69,6 +70,7 @@ impl Watch {
     }
 
     /// From here on the next event calls the waker. Look at tickets and room *after* arming and before sleeping.
+    #[cfg(any(unix, test))]
     pub(crate) fn arm(&self) {
         self.armed.is_armed.store(true, Ordering::Relaxed);
         self.watches.any.store(true, Ordering::Release);
@@ -76,6 +78,7 @@ impl Watch {
     }
 }
 
+#[cfg(feature = "cli")]
 impl Drop for Watch {
     fn drop(&mut self) {
         self.watches.list.lock().expect(LOCK).retain(|held| !Arc::ptr_eq(held, &self.armed));

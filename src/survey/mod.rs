@@ -38,6 +38,10 @@ use crate::error::{Damage, Error};
 use crate::format::Lsn;
 
 /// What kind of thing is damaged.
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "the library reads; looking at everything is for the program")
+)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// The newest manifest is invalid or missing.
