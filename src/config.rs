@@ -80,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) sources: Sources,
+    /// Where metrics are served; `None`: nowhere.
+    pub(crate) metrics: Option<String>,
     /// Value and origin of each of [`KEYS`].
     values: Vec<(Value, Origin)>,
     /// Variables that look like ours and are not.
@@ -124,6 +126,7 @@ impl Config {
             data_dir,
             options: Options::default(),
             sources: Sources::default(),
+            metrics: None,
             values: KEYS.iter().map(|key| (default(key), Origin::Default)).collect(),
             unknown_variables: Vec::new(),
         }

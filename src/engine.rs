@@ -22,12 +22,16 @@ use crate::io::lock::{LOCK_NAME, StoreLock};
 use crate::io::{Env, Vfs};
 use crate::manifest::reserve;
 use crate::options::Options;
+#[cfg(all(feature = "cli", unix))]
+use crate::reactor::gauges::Gauges;
 use crate::reactor::open::{Ground, open, survey};
 use crate::reactor::ops::{Helper, Ops};
 #[cfg(feature = "cli")]
 use crate::reactor::retain::Vacuum;
 #[cfg(feature = "cli")]
 use crate::reactor::stage::Asked;
+#[cfg(all(feature = "cli", unix))]
+use crate::reactor::stage::Load;
 use crate::reactor::stage::{Reply, Request, Shared};
 use crate::reactor::stats::LogStats;
 #[cfg(feature = "cli")]
@@ -242,6 +246,18 @@ impl Log {
     #[cfg(feature = "cli")]
     pub(crate) fn ask(&self, request: Request) -> Result<Asked> {
         self.shared.request(request)
+    }
+
+    /// Numbers, without asking the reactor.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.shared.gauges
+    }
+
+    /// How much is on its way.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) fn load(&self) -> Load {
+        self.shared.load()
     }
 
     /// Whether the log waits for space on its disk, or has until a moment ago: it looks again every second.

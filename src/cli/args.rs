@@ -119,6 +119,9 @@ pub(crate) struct DaemonArgs {
     /// Which backend does the I/O: auto, uring or portable
     #[arg(long, value_name = "BACKEND")]
     io_backend: Option<String>,
+    /// Serve numbers for Prometheus at http://ADDR/metrics, and http://ADDR/healthz, as 127.0.0.1:9464; or off
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
 }
 
 const DAEMON_EXAMPLES: &str = "Examples:
@@ -154,6 +157,7 @@ impl DaemonArgs {
             ("channel_capacity", &self.channel_capacity),
             ("io_backend", &self.io_backend),
             ("file_from", &self.file_from),
+            ("metrics", &self.metrics),
         ];
         let lists = [("files", &self.file), ("tcp", &self.tcp), ("udp", &self.udp), ("unix", &self.unix)];
         let switches = [

@@ -258,7 +258,7 @@ fn one_of<T: Copy + fmt::Display>(
 }
 
 /// `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets. Port 0 lets the system choose.
-fn check_address(key: &Key, text: &str) -> Result<(), String> {
+pub(super) fn check_address(key: &Key, text: &str) -> Result<(), String> {
     let wrong = |why: &str| Err(format!("{key}: \"{text}\" is not an address to listen on: {why}"));
     if text.parse::<std::net::SocketAddr>().is_ok() {
         return Ok(());

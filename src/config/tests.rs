@@ -77,7 +77,7 @@ fn mistakes_in_the_file_name_line_key_and_range() {
         ),
         (
             "# a\n[wall]\nx = 1",
-            "kifa.toml line 2: unknown table [wall]; did you mean [wal]? (known: [storage], [retention], [wal], [ingester], [sources])",
+            "kifa.toml line 2: unknown table [wall]; did you mean [wal]? (known: [storage], [retention], [wal], [ingester], [daemon], [sources])",
         ),
         ("wal = 3", "kifa.toml line 1: \"wal\" is a table, written [wal], not a value (integer)"),
         ("[wal]\nsegment_size_mib = 0", "kifa.toml line 2: wal.segment_size_mib is 0; it must be 1 to 1024"),
@@ -293,4 +293,20 @@ fn addresses_paths_and_names_that_cannot_be_right() {
     let small = load("[ingester]\nconnection_buffer_kib = 512\n", &[], &[]).unwrap_err();
     assert!(small.contains("ingester.connection_buffer_kib is 512, less than"), "{small}");
     load("[ingester]\nconnection_buffer_kib = 512\nline_bytes_max = 4096\n", &[], &[]).unwrap();
+}
+
+#[test]
+fn metrics_are_served_at_one_address_or_not_at_all() {
+    let stdin = "[sources]\nstdin = true\n";
+    let file = format!("{stdin}[daemon]\nmetrics = \"127.0.0.1:9464\"");
+    let metrics = |toml: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]| {
+        load(toml, variables, flags).map(|config| config.metrics)
+    };
+    assert_eq!(metrics(stdin, &[], &[]), Ok(None));
+    assert_eq!(metrics(&file, &[], &[]).unwrap().as_deref(), Some("127.0.0.1:9464"));
+    assert_eq!(metrics(&file, &[("KIFA_METRICS", "[::1]:1")], &[]).unwrap().as_deref(), Some("[::1]:1"));
+    assert_eq!(metrics(&file, &[("KIFA_METRICS", "[::1]:1")], &[("metrics", "off")]), Ok(None));
+    let wrong = metrics(&format!("{stdin}[daemon]\nmetrics = true"), &[], &[]).unwrap_err();
+    assert_eq!(wrong, "kifa.toml line 4: daemon.metrics is a boolean; it must be HOST:PORT, or off");
+    assert!(metrics(stdin, &[("KIFA_METRICS", "9464")], &[]).unwrap_err().contains("the port is missing"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::given::{Given, Kind, Style};
+use super::given::{Given, Kind, Style, check_address};
 use super::keys::Key;
 
 /// What a setting may be.
@@ -25,6 +25,8 @@ pub(crate) enum Rule {
     },
     Switch,
     Words(&'static [&'static str]),
+    /// An address to listen on, or none.
+    Address,
     /// Where entries come from: on or off for standard input, a list for the others.
     Sources(Kind),
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Rule {
             }
             Rule::Switch | Rule::Sources(Kind::Stdin) => f.write_str("true or false"),
             Rule::Words(words) => f.write_str(&words.join(", ")),
+            Rule::Address => f.write_str("HOST:PORT, or off"),
             Rule::Sources(kind) => write!(f, "a list of {}s", kind.noun()),
         }
     }
@@ -52,6 +55,8 @@ pub(crate) enum Value {
     Time(Option<Duration>),
     Switch(bool),
     Word(&'static str),
+    /// `None`: off.
+    Address(Option<String>),
     Sources(Vec<Given>),
 }
 
@@ -63,6 +68,7 @@ impl fmt::Display for Value {
             Value::Time(Some(time)) => Time(*time).fmt(f),
             Value::Switch(value) => value.fmt(f),
             Value::Word(value) => f.write_str(value),
+            Value::Address(address) => f.write_str(address.as_deref().unwrap_or("off")),
             Value::Sources(sources) if sources.is_empty() => f.write_str("none"),
             Value::Sources(sources) => {
                 for (at, source) in sources.iter().enumerate() {
@@ -99,6 +105,14 @@ impl Value {
         match self {
             Value::Word(word) => word,
             _ => unreachable!("the rule of this key is a list of words"),
+        }
+    }
+
+    /// `None`: off.
+    pub(crate) fn address(&self) -> Option<&str> {
+        match self {
+            Value::Address(address) => address.as_deref(),
+            _ => unreachable!("the rule of this key is an address"),
         }
     }
 
@@ -150,6 +164,7 @@ pub(crate) fn parse_texts(key: &Key, texts: &[&str], style: Style<'_>) -> Result
         Rule::Time { .. } => time(key.rule, text),
         Rule::Switch => switch(text).map(Value::Switch),
         Rule::Words(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
+        Rule::Address => Some(address(key, text)?),
         Rule::Sources(_) => switch(text).map(Given::stdin),
     };
     Ok(value.ok_or_else(|| not_in_range(key, &format!("\"{text}\"")))?)
@@ -175,6 +190,7 @@ pub(crate) fn parse_toml(key: &Key, value: &Spanned<DeValue<'_>>, style: Style<'
             .find(|word| **word == *found)
             .map(|word| Value::Word(word))
             .ok_or_else(|| not_in_range(key, &format!("\"{found}\"")).into()),
+        (Rule::Address, DeValue::String(found)) => Ok(address(key, found)?),
         (Rule::Sources(Kind::Stdin), DeValue::Boolean(found)) => Ok(Given::stdin(*found)),
         (Rule::Sources(Kind::Stdin), DeValue::Table(_)) => {
             Ok(Value::Sources(vec![Given::from_toml(key, Kind::Stdin, value, style)?]))
@@ -189,6 +205,14 @@ pub(crate) fn parse_toml(key: &Key, value: &Spanned<DeValue<'_>>, style: Style<'
         }
         (_, other) => Err(not_in_range(key, &with_article(other.type_str())).into()),
     }
+}
+
+fn address(key: &Key, text: &str) -> Result<Value, String> {
+    if text == "off" {
+        return Ok(Value::Address(None));
+    }
+    check_address(key, text)?;
+    Ok(Value::Address(Some(text.to_owned())))
 }
 
 /// The same address or path twice in one list is a slip, and would be taken in twice or fail to open.

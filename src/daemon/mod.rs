@@ -8,6 +8,7 @@
 //! | `notify`, `watchdog` | word to the service manager |
 //! | `vacuum` | a request of the control socket |
 //! | `inherit` | sockets that the service manager has opened |
+//! | `metrics` | numbers and health over HTTP |
 //!
 //! - Signals are caught before the log is opened, so that a SIGTERM during recovery ends cleanly behind it.
 //! - Every source is opened before the first line is taken from any; the service manager is told "ready" behind that.
@@ -25,6 +26,8 @@ mod bell;
 pub(crate) mod control;
 #[cfg(unix)]
 mod inherit;
+#[cfg(unix)]
+mod metrics;
 mod modes;
 mod notify;
 pub(crate) mod signals;
@@ -109,9 +112,11 @@ pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -
     let context = Context { log: &log, names: &names, board: &board, stop: &stop };
     let modes = ModeControl::new(config.options.flush_mode);
     let watchdog = watchdog_interval(&variable).map(|interval| (interval, Watchdog::default()));
-    let end = open_sources(config, context, &modes).and_then(|sources| {
-        let service = Service { config, reload, modes: &modes, signals: &signals, notifier: &notifier, watchdog };
-        run_sources(sources, context, service)
+    let end = refuse_unsupported(config).and_then(|()| {
+        let metrics = open_metrics(config, context)?;
+        let sources = open_sources(config, context, &modes)?;
+        let (modes, signals, notifier) = (&modes, &signals, &notifier);
+        run_sources(sources, context, Service { config, reload, modes, signals, notifier, watchdog, metrics })
     });
     let closed = log.close();
     let end = end.and_then(|end| closed.map(|()| end));
@@ -163,9 +168,25 @@ struct Running<'a> {
     run: Box<dyn FnOnce() -> Result<()> + Send + 'a>,
 }
 
+/// Serves metrics until this is requested.
+type ServeMetrics<'a> = Box<dyn FnOnce(&Stop) + Send + 'a>;
+
+/// The page of metrics, if one is configured.
+#[cfg(unix)]
+fn open_metrics<'a>(config: &Config, context: Context<'a>) -> Result<Option<ServeMetrics<'a>>> {
+    let Some(address) = &config.metrics else { return Ok(None) };
+    let server = metrics::Server::open(address, config.data_dir.clone(), context)?;
+    Ok(Some(Box::new(move |stop| server.run(stop))))
+}
+
+/// There are no sockets here yet.
+#[cfg(not(unix))]
+fn open_metrics<'a>(_config: &Config, _context: Context<'a>) -> Result<Option<ServeMetrics<'a>>> {
+    Ok(None)
+}
+
 fn open_sources<'a>(config: &Config, context: Context<'a>, modes: &'a ModeControl) -> Result<Vec<Running<'a>>> {
     let mut sources = Vec::new();
-    refuse_unsupported(config)?;
     if let Some(stdin) = &config.sources.stdin {
         let stdin = Stdin::open(stdin, context)?;
         let run = move || {
@@ -226,15 +247,16 @@ fn open_sockets<'a>(
 fn refuse_unsupported(config: &Config) -> Result<()> {
     let sources = &config.sources;
     let unsupported = [
-        (cfg!(not(unix)) && !sources.files.is_empty(), "files"),
-        (cfg!(not(unix)) && !sources.tcp.is_empty(), "tcp"),
-        (cfg!(not(unix)) && !sources.udp.is_empty(), "udp"),
-        (cfg!(not(unix)) && !sources.unix.is_empty(), "unix"),
+        (cfg!(not(unix)) && !sources.files.is_empty(), "sources.files"),
+        (cfg!(not(unix)) && !sources.tcp.is_empty(), "sources.tcp"),
+        (cfg!(not(unix)) && !sources.udp.is_empty(), "sources.udp"),
+        (cfg!(not(unix)) && !sources.unix.is_empty(), "sources.unix"),
+        (cfg!(not(unix)) && config.metrics.is_some(), "daemon.metrics"),
     ];
     match unsupported.iter().find(|(is_asked_for, _)| *is_asked_for) {
-        Some((_, key)) => {
-            Err(Error::InvalidOption(format!("sources.{key} is not supported by this version of kifa; remove it")))
-        }
+        Some((_, key)) => Err(Error::InvalidOption(format!(
+            "{key} is not supported on this system by this version of kifa; remove it"
+        ))),
         None => Ok(()),
     }
 }
@@ -247,6 +269,7 @@ struct Service<'a> {
     signals: &'a Signals,
     notifier: &'a Notifier,
     watchdog: Option<(std::time::Duration, Watchdog)>,
+    metrics: Option<ServeMetrics<'a>>,
 }
 
 /// Returns when every source has ended: the first error, else the signal, else the end of input.
@@ -257,7 +280,13 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
     let (changes, asked) = mpsc::channel();
     let failure_rings = log.watch(bell.ringer());
     service.notifier.ready(&status(service.config, log));
+    let served = Stop::default();
     let outcome = thread::scope(|scope| {
+        // Also where a thread cannot be had: the scope waits for all of them.
+        let _metrics_end = RequestAtEnd(&served);
+        if let Some(serve) = service.metrics {
+            start(scope, stop, "kifa-metrics", || serve(&served))?;
+        }
         let (done, ring) = (tell.clone(), bell.ringer());
         let control = service.modes;
         start(scope, stop, "kifa-modes", move || {
@@ -296,6 +325,15 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
     });
     drop(failure_rings);
     outcome
+}
+
+/// Requests a stop when it is dropped.
+struct RequestAtEnd<'a>(&'a Stop);
+
+impl Drop for RequestAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.request();
+    }
 }
 
 /// Starts a thread of the daemon; if it cannot be had, the ones that run are asked to stop.

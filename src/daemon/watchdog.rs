@@ -13,6 +13,8 @@
 //!
 //! Sources are not asked: one that is stuck holds nothing of the log back, and a restart would not feed it.
 //!
+//! `/healthz` of the page of metrics asks the same question (`metrics`).
+//!
 //! Proof: `tests/it/systemd.rs`: fed while idle and under load, and no more once the log cannot commit.
 
 use std::time::Duration;
@@ -48,20 +50,37 @@ impl Watchdog {
 
     /// Looks at the answer to the last question, and asks the next one if it is there.
     pub(crate) fn look(&mut self, log: &Log) -> Health {
+        let health = self.answer(log).unwrap_or_else(|| Watchdog::unanswered(log));
+        if health == Health::Well {
+            self.ask(log);
+        }
+        health
+    }
+
+    /// Asks whether everything so far is durable.
+    pub(crate) fn ask(&mut self, log: &Log) {
+        self.asked = log.ask(crate::reactor::stage::Request::Sync).ok();
+    }
+
+    /// What the answer to the last question says; `None` where it is not there yet. No question is a good answer.
+    pub(crate) fn answer(&mut self, log: &Log) -> Option<Health> {
         if log.failure().is_some() {
-            return Health::Ill;
+            return Some(Health::Ill);
         }
-        match self.asked.take().map(|asked| (asked.try_take(), asked)) {
-            None | Some((Some(Ok(_)), _)) => {
-                self.asked = log.ask(crate::reactor::stage::Request::Sync).ok();
-                Health::Well
-            }
+        let Some(asked) = self.asked.take() else { return Some(Health::Well) };
+        match asked.try_take() {
+            Some(Ok(_)) => Some(Health::Well),
             // The log has failed or is closed since.
-            Some((Some(Err(_)), _)) => Health::Ill,
-            Some((None, asked)) => {
+            Some(Err(_)) => Some(Health::Ill),
+            None => {
                 self.asked = Some(asked);
-                if log.waits_for_space() { Health::NoSpace } else { Health::Ill }
+                None
             }
         }
+    }
+
+    /// What it means that there is no answer.
+    pub(crate) fn unanswered(log: &Log) -> Health {
+        if log.waits_for_space() { Health::NoSpace } else { Health::Ill }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::error::{Error, Result};
+use crate::format::entry::OVERHEAD_BYTES;
 use crate::format::facts;
 use crate::format::group::HEADER_BYTES;
 use crate::format::record::Record;
@@ -19,9 +20,11 @@ use crate::wal::writer::{Active, Draft, seal};
 pub(super) struct InFlight {
     future: OpFuture,
     path: String,
-    seq: u64,
+    pub(super) seq: u64,
     batches: usize,
-    since_ns: u64,
+    /// When its first batch was staged, and when it was handed over.
+    pub(super) since_ns: u64,
+    submitted_ns: u64,
     first_lsn: Lsn,
     entry_count: u32,
     entries_bytes: usize,
@@ -31,6 +34,13 @@ pub(super) struct InFlight {
     /// The watermark that it carries.
     durable_lsn: Lsn,
     padded_bytes: u64,
+}
+
+impl InFlight {
+    /// Of its last entry, or of the one before it where it has none.
+    pub(super) fn last_lsn(&self) -> Lsn {
+        Lsn(self.first_lsn.0 + u64::from(self.entry_count) - 1)
+    }
 }
 
 /// Smallest room for a group in a segment that is worth filling before rotation; in a small segment, a quarter of it.
@@ -110,6 +120,7 @@ impl Core {
         let left = active.bytes_left();
         let (file, path) = (active.file, active.path.clone());
         let first = if planted(Bug::ConfirmBeforeSync) { Durability::None } else { durability };
+        let submitted_ns = self.now_ns();
         let future = self.ops.submit(Op::Write { file, offset, buf, len, durability: first });
         self.wal.epoch_has_groups = true;
         self.limit_next_group(left);
@@ -119,6 +130,7 @@ impl Core {
             seq,
             batches,
             since_ns,
+            submitted_ns,
             first_lsn,
             entry_count,
             entries_bytes,
@@ -155,7 +167,7 @@ impl Core {
 
     fn release_group(&mut self, group: InFlight, buf: AlignedBuf) {
         let now_ns = self.now_ns();
-        let last_lsn = Lsn(group.first_lsn.0 + u64::from(group.entry_count) - 1);
+        let last_lsn = group.last_lsn();
         let books = &mut self.wal.books;
         books.released_lsn = last_lsn;
         books.last_group_ns = now_ns;
@@ -166,6 +178,7 @@ impl Core {
                 books.normal_declared = group.mode == FlushMode::Normal;
                 books.watermark_lsn = group.durable_lsn;
                 self.counters.syncs += 1;
+                self.shared.gauges.synced(now_ns.saturating_sub(group.submitted_ns));
             }
         }
         assert!(books.durable_lsn <= books.released_lsn);
@@ -184,6 +197,7 @@ impl Core {
         self.released_seq = group.seq;
         self.counters.groups += 1;
         self.counters.entries += u64::from(group.entry_count);
+        self.counters.payload_bytes += (group.entries_bytes - group.entry_count as usize * OVERHEAD_BYTES) as u64;
         self.counters.wal_bytes += group.padded_bytes;
         self.note_segment(last_lsn);
         let entries = &buf[HEADER_BYTES..HEADER_BYTES + group.entries_bytes];

@@ -16,6 +16,7 @@
 //! | `open` | recovery, up to the first turn |
 //! | `ops` | operations as futures |
 //! | `watch` | who is woken when the log has moved |
+//! | `gauges` | numbers for whoever looks from outside |
 //!
 //! Invariants:
 //! - Groups are released in LSN order; a failure of one fails everything behind it.
@@ -29,6 +30,7 @@
 pub(crate) mod clock;
 pub(crate) mod commit;
 mod exclusive;
+pub(crate) mod gauges;
 mod groups;
 pub(crate) mod maintain;
 pub(crate) mod open;
@@ -56,6 +58,7 @@ use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
 use crate::options::Options;
 use exclusive::Exclusive;
+use gauges::Numbers;
 use groups::InFlight;
 use maintain::Maintenance;
 use ops::Ops;
@@ -167,6 +170,7 @@ impl Core {
         self.poll_maintenance()?;
         self.publish();
         self.shared.note_no_space(self.ops.no_space_ns.get());
+        self.shared.gauges.set(self.numbers());
         Ok(())
     }
 
@@ -259,6 +263,30 @@ impl Core {
         };
         let deadline = timed.into_iter().chain(self.ops.next_timer()).min();
         deadline.map(|deadline| self.ops.until(deadline))
+    }
+
+    fn numbers(&self) -> Numbers {
+        let manifest = self.manifest.current();
+        let is_confirmed =
+            |group: &&InFlight| matches!(self.shared.is_confirmed(group.seq, group.last_lsn()), Ok(true));
+        Numbers {
+            groups: self.counters.groups,
+            entries: self.counters.entries,
+            payload_bytes: self.counters.payload_bytes,
+            wal_bytes: self.counters.wal_bytes,
+            syncs: self.counters.syncs,
+            checkpoint_lsn: manifest.checkpoint_lsn.0,
+            memtable_entries: self.memtable.count() + self.maintenance.frozen_count(),
+            tables: manifest.tables.len() as u64,
+            wal_segments: self.wal.live.len() as u64,
+            wal_spares: self.wal.spares.len() as u64,
+            at_risk_entries: self.wal.books.at_risk_entries,
+            unconfirmed_since_ns: self
+                .in_flight
+                .iter()
+                .find(|group| !is_confirmed(group))
+                .map_or(0, |group| group.since_ns),
+        }
     }
 
     fn stats(&self) -> LogStats {

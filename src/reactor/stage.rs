@@ -30,6 +30,7 @@ use crate::format::record::Record;
 use crate::format::{BLOCK_BYTES, FlushMode, Lsn};
 use crate::io::{AlignedBuf, Env, Waker};
 use crate::reactor::clock::Stamper;
+use crate::reactor::gauges::Gauges;
 use crate::reactor::retain::Vacuum;
 use crate::reactor::stats::LogStats;
 #[cfg(feature = "cli")]
@@ -164,6 +165,7 @@ pub(crate) struct Shared {
     /// Producers waiting for their confirmation.
     confirmations_awaited: AtomicUsize,
     watches: Arc<Watches>,
+    pub(crate) gauges: Gauges,
     /// The flush mode in force.
     mode: AtomicU8,
     /// When a job last found no space on the disk, in monotonic nanoseconds; 0: never.
@@ -174,6 +176,19 @@ pub(crate) struct Shared {
 }
 
 const LOCK: &str = "nothing panics while it holds this lock";
+
+/// What is on its way to the disk.
+#[cfg(all(feature = "cli", unix))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Load {
+    /// Batches handed over and not confirmed, and how many there may be.
+    pub(crate) batches: usize,
+    pub(crate) batches_max: usize,
+    /// Threads that wait for room.
+    pub(crate) producers_waiting: usize,
+    /// How long the oldest entry has waited for its confirmation, in nanoseconds; 0: none waits.
+    pub(crate) oldest_unconfirmed_ns: u64,
+}
 
 /// How the stage begins its life.
 pub(crate) struct Start {
@@ -215,6 +230,7 @@ impl Shared {
             confirmable_lsn: AtomicU64::new(0),
             confirmations_awaited: AtomicUsize::new(0),
             watches: Arc::default(),
+            gauges: Gauges::default(),
             mode: AtomicU8::new(start.mode as u8),
             no_space_ns: AtomicU64::new(0),
             batches_max: start.batches_max,
@@ -255,6 +271,23 @@ impl Shared {
     pub(crate) fn had_no_space_within(&self, time: std::time::Duration) -> bool {
         let last_ns = self.no_space_ns.load(Ordering::Relaxed);
         last_ns != 0 && u128::from(self.env.mono_ns().saturating_sub(last_ns)) <= time.as_nanos()
+    }
+
+    /// How much is on its way.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) fn load(&self) -> Load {
+        let in_flight_ns = self.gauges.numbers().unconfirmed_since_ns;
+        let stage = self.stage();
+        // In normal mode entries of the open group may be confirmed already.
+        let is_confirmed = self.confirmable_lsn.load(Ordering::Acquire) >= stage.next_lsn.0 - 1;
+        let open_ns = (!stage.is_empty() && !is_confirmed).then_some(stage.since_ns);
+        let oldest_ns = open_ns.into_iter().chain((in_flight_ns != 0).then_some(in_flight_ns)).min();
+        Load {
+            batches: stage.batches_outstanding,
+            batches_max: self.batches_max,
+            producers_waiting: stage.waiting,
+            oldest_unconfirmed_ns: oldest_ns.map_or(0, |since_ns| self.env.mono_ns().saturating_sub(since_ns)),
+        }
     }
 
     /// Why the log has stopped, if it has.

@@ -89,6 +89,7 @@ pub struct RecoveryStats {
 pub(crate) struct Counters {
     pub(crate) groups: u64,
     pub(crate) entries: u64,
+    pub(crate) payload_bytes: u64,
     pub(crate) wal_bytes: u64,
     pub(crate) syncs: u64,
 }

@@ -62,6 +62,15 @@ pub(crate) struct Totals {
     pub(crate) dropped: u64,
 }
 
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.stored += other.stored;
+        self.unconfirmed += other.unconfirmed;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+    }
+}
+
 /// The counters of all sources of a daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
@@ -84,11 +93,8 @@ impl Board {
 
     /// The sum of all.
     pub(crate) fn totals(&self) -> Totals {
-        self.each().iter().fold(Totals::default(), |sum, (_, totals)| Totals {
-            stored: sum.stored + totals.stored,
-            unconfirmed: sum.unconfirmed + totals.unconfirmed,
-            refused: sum.refused + totals.refused,
-            dropped: sum.dropped + totals.dropped,
-        })
+        let mut sum = Totals::default();
+        self.each().into_iter().for_each(|(_, totals)| sum += totals);
+        sum
     }
 }

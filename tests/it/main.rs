@@ -26,6 +26,8 @@ mod lifecycle;
 #[cfg(feature = "cli")]
 mod main_job;
 #[cfg(all(feature = "cli", unix))]
+mod metrics;
+#[cfg(all(feature = "cli", unix))]
 mod net;
 #[cfg(all(feature = "cli", unix))]
 mod permissions;

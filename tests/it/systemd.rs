@@ -175,14 +175,14 @@ fn the_watchdog_of_another_process_is_not_ours() {
 
 /// A small ext4 of the test's own, mounted until it is dropped.
 #[cfg(target_os = "linux")]
-struct Volume {
-    mountpoint: std::path::PathBuf,
+pub(crate) struct Volume {
+    pub(crate) mountpoint: std::path::PathBuf,
 }
 
 #[cfg(target_os = "linux")]
 impl Volume {
     /// `None`, with the reason on stdout, where there are no loop mounts to be had.
-    fn new(place: &Place) -> Option<Volume> {
+    pub(crate) fn new(place: &Place) -> Option<Volume> {
         use std::process::Command;
         let (image, mountpoint) = (place.beside("image"), place.beside("volume"));
         fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
@@ -207,7 +207,7 @@ impl Volume {
     }
 
     /// Leaves no space; the file that takes it.
-    fn fill(&self) -> std::path::PathBuf {
+    pub(crate) fn fill(&self) -> std::path::PathBuf {
         use std::io::Write as _;
         let ballast = self.mountpoint.join("ballast");
         let mut file = fs::File::create(&ballast).unwrap();
@@ -217,7 +217,7 @@ impl Volume {
         ballast
     }
 
-    fn freeze(&self, how: &str) {
+    pub(crate) fn freeze(&self, how: &str) {
         assert!(std::process::Command::new("fsfreeze").arg(how).arg(&self.mountpoint).status().unwrap().success());
     }
 }

@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 const DAY_S: u64 = 86_400;
 
 /// Every setting. The ranges of the library's options are repeated here in the units of the keys; a test compares them.
-pub(crate) static KEYS: [Key; 31] = [
+pub(crate) static KEYS: [Key; 32] = [
     Key {
         table: "storage",
         name: "memtable_flush_threshold_mib",
@@ -263,6 +263,15 @@ pub(crate) static KEYS: [Key; 31] = [
                 _ => FileWatch::Auto,
             }
         },
+    },
+    Key {
+        table: "daemon",
+        name: "metrics",
+        env: "KIFA_METRICS",
+        flag: Some("--metrics"),
+        rule: Rule::Address,
+        default: "off",
+        apply: |config, value| config.metrics = value.address().map(str::to_owned),
     },
     // These two come before the sources, which they speak for.
     Key {

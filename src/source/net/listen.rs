@@ -128,7 +128,7 @@ impl Inherited {
 }
 
 /// The addresses behind `HOST:PORT`, and a warning where others than this machine can reach them.
-pub(super) fn resolve(label: &str, address: &str) -> Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(label: &str, address: &str) -> Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = match address.to_socket_addrs() {
         Ok(addresses) => addresses.collect(),
         Err(cause) => return Err(Error::io("find the address of", label, cause)),
@@ -140,7 +140,7 @@ pub(super) fn resolve(label: &str, address: &str) -> Result<Vec<SocketAddr>> {
 }
 
 /// The error of a socket that cannot be opened, with what to do about it.
-pub(super) fn cannot_listen(label: &str, cause: io::Error) -> Error {
+pub(crate) fn cannot_listen(label: &str, cause: io::Error) -> Error {
     let help = match cause.kind() {
         io::ErrorKind::AddrInUse if cause.raw_os_error().is_some() => {
             "the address is in use; stop the program that has it (ss -lp shows it), or choose another"
