@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use super::append::AppendArgs;
 use super::ctl::CtlArgs;
 use super::exit::{self, Command};
+use super::filter::FilterArgs;
 use super::output::Format;
-use super::sources::SourceArgs;
 use super::tail::TailArgs;
 use super::time;
 use crate::config::{FlagValue, keys};
@@ -200,7 +200,7 @@ pub(crate) struct Selection {
     #[arg(short, long)]
     pub(crate) reverse: bool,
     #[command(flatten)]
-    pub(crate) sources: SourceArgs,
+    pub(crate) filters: FilterArgs,
 }
 
 pub(super) fn from_time(text: &str) -> Result<u64, String> {
@@ -225,6 +225,9 @@ pub(crate) struct QueryArgs {
     /// Then go on with new entries as they become durable, until -n or --to-lsn is reached or a signal comes
     #[arg(short, long, conflicts_with = "reverse")]
     pub(crate) follow: bool,
+    /// Print only how many entries there are
+    #[arg(short, long, conflicts_with_all = ["follow", "format", "fields", "show_source"])]
+    pub(crate) count: bool,
     /// How entries are printed
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     pub(crate) format: Format,
@@ -237,6 +240,9 @@ const QUERY_EXAMPLES: &str = "Examples:
   kifa query -d ./data --from-lsn 100 --to-lsn 199 -o json | jq -r .data
   kifa query -d ./data -f --after-lsn 4711 -o json     what comes behind 4711, for ever
   kifa query -d ./data --source 'tcp:*' --source stdin --show-source
+  kifa query -d ./data -i -g 'declined|timeout' --since 2d
+  kifa query -d ./data --where 'amount>=100' --where status=completed --count
+  kifa query -d ./data -o csv --fields txn,amount,customer.name
 
 Times are UTC, in the output and, unless an offset is given, in the options.
 
@@ -253,6 +259,18 @@ hex:   LSN, milliseconds since 1970 and payload in hexadecimal digits.
 text with its spaces as \\x20, in json as \"source\", in csv as a column, in hex
 as digits. An entry without a source (written by the library) has - in text and
 hex, null in json, an empty field in csv; --source - selects it.
+
+--where compares a field of the payload's JSON. PATH is keys separated by dots,
+in an array the element's number: items.0.price; a key with other characters is
+written as a JSON string: '\"a.b\".c'. The value is a number (compared as a
+decimal, every digit counts), true, false, null, or text, with or without quotes:
+'status=completed', 'phone=\"254700\"'. Numbers match numbers only, text matches
+text only. A field that is not there matches nothing, not even !=; neither does
+an entry that is not JSON: how many of those there were is a note.
+
+--fields puts fields in place of the payload: csv has a column for each, empty
+where there is none, json an object \"fields\" with those that are there, as they
+were written.
 
 Notes (unconfirmed entries, clock steps, gaps, expired entries) go to stderr, one
 line each.
@@ -282,8 +300,9 @@ const EXPORT_EXAMPLES: &str = "Examples:
   kifa export -d ./data -o all.jsonl
   kifa export -d ./data -o january.csv --format csv --from 2026-01-01 --to 2026-01-31
   kifa export -d ./data -o - | zstd > all.jsonl.zst
+  kifa export -d ./data -o large.csv --format csv --where 'amount>=100' --fields txn,amount
 
-The formats are those of kifa query (see kifa query --help). Where part of the
+Formats and filters are those of kifa query (see kifa query --help). Where part of the
 range cannot be read, the rest is written, what is missing is named on stderr,
 and the exit code is 2.
 ";

@@ -16,7 +16,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::ExportArgs;
 use super::exit::{Exit, Failure};
-use super::output::{self, Printer};
+use super::filter::Filter;
+use super::output::{self, Printer, Shown};
 use super::query::output_failed;
 use super::scan::{self, Found, Stopped};
 use super::{complain, logging, variable};
@@ -30,26 +31,27 @@ const TICK_ENTRIES: u64 = 1024;
 pub(crate) fn run(args: ExportArgs) -> Result<Exit, Failure> {
     logging::start("warn").map_err(Failure::read)?;
     let dir = data_dir(args.data_dir.clone(), variable).map_err(|error| Failure::read(error.message))?;
+    let filters = &args.selection.filters;
+    let (filter, shown) = (filters.filter()?, filters.shown(args.format)?);
     let range = scan::range(&args.selection)?;
     let reader = Reader::open(&dir).map_err(Failure::read)?;
     let scan = reader.scan(range).map_err(Failure::read)?;
     if args.output.as_os_str() == "-" {
-        return to_stdout(scan, &args);
+        return to_stdout(scan, &args, filter, shown);
     }
     let target = Target::check(&args.output, &dir)?;
     let signals =
         Signals::install_for_cleanup().map_err(|error| Failure::read(format!("cannot catch signals: {error}")))?;
     let progress = progress(&reader, range);
-    let outcome = to_file(scan, &args, &target, &signals, &progress);
+    let outcome = to_file(scan, &args, (filter, shown), &target, (&signals, &progress));
     progress.finish_and_clear();
     outcome
 }
 
-fn to_stdout(mut scan: Scan, args: &ExportArgs) -> Result<Exit, Failure> {
-    let mut printer = Printer::new(args.format, args.selection.sources.show_source, output::stdout());
-    let driven = scan::drive(&mut scan, &mut args.selection.sources.filter(), args.selection.limit, |entry, name| {
-        printer.entry(entry, name)
-    });
+fn to_stdout(mut scan: Scan, args: &ExportArgs, mut filter: Filter, shown: Shown) -> Result<Exit, Failure> {
+    let mut printer = Printer::new(args.format, shown, output::stdout());
+    let limit = args.selection.limit;
+    let driven = scan::drive(&mut scan, &mut filter, limit, |entry, name| printer.entry(entry, name));
     let finished = printer.finish().map_err(Stopped::Output);
     match driven.and_then(|found| finished.map(|_| found)) {
         Ok(found) => Ok(exit(found)),
@@ -61,29 +63,24 @@ fn to_stdout(mut scan: Scan, args: &ExportArgs) -> Result<Exit, Failure> {
 fn to_file(
     mut scan: Scan,
     args: &ExportArgs,
+    (mut filter, shown): (Filter, Shown),
     target: &Target,
-    signals: &Signals,
-    progress: &ProgressBar,
+    (signals, progress): (&Signals, &ProgressBar),
 ) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::read(format!("cannot write {}: {error}", target.path.display()));
     let temporary = Temporary::create(&target.parent).map_err(failed)?;
-    let mut printer = Printer::new(args.format, args.selection.sources.show_source, &temporary.file);
+    let mut printer = Printer::new(args.format, shown, &temporary.file);
     let mut tick = 0;
-    let driven = scan::drive(
-        &mut scan,
-        &mut args.selection.sources.filter(),
-        args.selection.limit,
-        |entry: &EntryRef<'_>, name| {
-            tick += 1;
-            if tick % TICK_ENTRIES == 0 {
-                progress.inc(TICK_ENTRIES);
-                if signals.received().is_some() {
-                    return Err(io::ErrorKind::Interrupted.into());
-                }
+    let driven = scan::drive(&mut scan, &mut filter, args.selection.limit, |entry: &EntryRef<'_>, name| {
+        tick += 1;
+        if tick % TICK_ENTRIES == 0 {
+            progress.inc(TICK_ENTRIES);
+            if signals.received().is_some() {
+                return Err(io::ErrorKind::Interrupted.into());
             }
-            printer.entry(entry, name)
-        },
-    );
+        }
+        printer.entry(entry, name)
+    });
     if let Some(signal) = signals.received() {
         return Ok(Exit::of_signal(signal));
     }

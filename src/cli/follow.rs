@@ -19,10 +19,10 @@ mod wake;
 use std::path::Path;
 
 use super::exit::{Exit, Failure};
-use super::output::{Format, Printer};
+use super::filter::Filter;
+use super::output::{Format, Printer, Shown};
 use super::query::output_failed;
 use super::scan::{Stopped, Told, note};
-use super::sources::{SourceArgs, SourceFilter};
 use crate::daemon::signals::Signals;
 use crate::error::Error;
 use crate::format::Lsn;
@@ -38,7 +38,8 @@ pub(super) struct Plan<'a> {
     pub(super) dir: &'a Path,
     pub(super) range: ScanRange,
     pub(super) limit: Option<u64>,
-    pub(super) sources: &'a SourceArgs,
+    pub(super) filter: Filter,
+    pub(super) shown: Shown,
     pub(super) format: Format,
 }
 
@@ -52,8 +53,8 @@ pub(super) fn run(plan: Plan<'_>, signals: &Signals, told: Told, damaged: u64) -
     let output = Output::new(signals);
     let mut session = Session {
         follow: Follow::new(plan.reader, plan.range),
-        filter: plan.sources.filter(),
-        printer: Printer::new(plan.format, plan.sources.show_source, output),
+        filter: plan.filter,
+        printer: Printer::new(plan.format, plan.shown, output),
         left: plan.limit,
         signals,
         told,
@@ -62,6 +63,9 @@ pub(super) fn run(plan: Plan<'_>, signals: &Signals, told: Told, damaged: u64) -
     };
     let mut wake = Wake::new(plan.dir, signals);
     let outcome = session.run(&mut wake);
+    if let Some(note) = session.filter.note() {
+        session.told.tell(format_args!("note: {note}"));
+    }
     match outcome {
         // Not an error of the output: it was waited for when the signal came.
         _ if signals.received().is_some() => Ok(signals.received().map_or(Exit::Done, Exit::of_signal)),
@@ -74,7 +78,7 @@ pub(super) fn run(plan: Plan<'_>, signals: &Signals, told: Told, damaged: u64) -
 
 struct Session<'a> {
     follow: Follow<'a>,
-    filter: SourceFilter,
+    filter: Filter,
     printer: Printer<Output<'a>>,
     /// Entries that are still wanted; `None`: all.
     left: Option<u64>,
@@ -125,7 +129,7 @@ impl Session<'_> {
             let error = match self.follow.next_named(vouched) {
                 Ok(Some((entry, name))) => {
                     met += 1;
-                    if self.filter.wants(entry.source, name) {
+                    if self.filter.wants(&entry, name) {
                         self.printer.entry(&entry, name).map_err(Stopped::Output)?;
                         self.left = self.left.map(|left| left - 1);
                     }

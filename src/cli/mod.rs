@@ -16,6 +16,7 @@ mod daemon;
 mod damage;
 mod exit;
 mod export;
+mod filter;
 mod follow;
 mod logging;
 mod output;

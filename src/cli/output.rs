@@ -15,6 +15,7 @@ mod text;
 
 use std::io::{self, StdoutLock, Write};
 
+use crate::cli::filter::{Path, json as reading};
 use crate::cli::sources;
 use crate::cli::time::TimeText;
 use crate::query::EntryRef;
@@ -35,12 +36,31 @@ pub(crate) enum Format {
     Hex,
 }
 
+/// What is shown of each entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// Its source.
+    pub(crate) source: bool,
+    /// In place of its payload, what lies at these paths of its JSON; for the formats json and csv.
+    pub(crate) fields: Option<Vec<Path>>,
+}
+
 /// Encodes entries one after another.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     format: Format,
-    show_source: bool,
+    shown: Shown,
     time: TimeText,
+}
+
+/// A line without its payload.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    lsn: u64,
+    time: &'a str,
+    /// Since 1970.
+    milliseconds: u64,
+    origin: Origin<'a>,
 }
 
 /// What is shown of where an entry came from.
@@ -54,14 +74,14 @@ enum Origin<'a> {
 }
 
 impl Encoder {
-    pub(crate) fn new(format: Format, show_source: bool) -> Encoder {
-        Encoder { format, show_source, time: TimeText::new() }
+    pub(crate) fn new(format: Format, shown: Shown) -> Encoder {
+        Encoder { format, shown, time: TimeText::new() }
     }
 
     /// Appends what comes before the first entry.
     pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
         if self.format == Format::Csv {
-            csv::begin(self.show_source, out);
+            csv::begin(&self.shown, out);
         }
     }
 
@@ -69,7 +89,7 @@ impl Encoder {
     pub(crate) fn entry(&mut self, entry: &EntryRef<'_>, name: Option<&str>, out: &mut Vec<u8>) {
         let number;
         let origin = match (entry.source, name) {
-            _ if !self.show_source => Origin::Hidden,
+            _ if !self.shown.source => Origin::Hidden,
             (0, _) => Origin::None,
             (_, Some(name)) => Origin::Name(name),
             (unnamed, None) => {
@@ -78,11 +98,14 @@ impl Encoder {
             }
         };
         let milliseconds = entry.timestamp_ns / 1_000_000;
-        match self.format {
-            Format::Text => text::encode(entry, self.time.format(entry.timestamp_ns), origin, out),
-            Format::Json => json::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, origin, out),
-            Format::Csv => csv::encode(entry, self.time.format(entry.timestamp_ns), milliseconds, origin, out),
-            Format::Hex => hex::encode(entry, milliseconds, origin, out),
+        let head = Head { lsn: entry.lsn.0, time: self.time.format(entry.timestamp_ns), milliseconds, origin };
+        match (self.format, &self.shown.fields) {
+            (Format::Text, _) => text::encode(head, entry.payload, out),
+            (Format::Json, None) => json::encode(head, entry.payload, out),
+            (Format::Json, Some(paths)) => json::encode_fields(head, paths, reading::parse(entry.payload), out),
+            (Format::Csv, None) => csv::encode(head, entry.payload, out),
+            (Format::Csv, Some(paths)) => csv::encode_fields(head, paths, reading::parse(entry.payload), out),
+            (Format::Hex, _) => hex::encode(head, entry.payload, out),
         }
         out.push(b'\n');
     }
@@ -96,8 +119,8 @@ pub(crate) struct Printer<W: Write> {
 }
 
 impl<W: Write> Printer<W> {
-    pub(crate) fn new(format: Format, show_source: bool, target: W) -> Printer<W> {
-        let encoder = Encoder::new(format, show_source);
+    pub(crate) fn new(format: Format, shown: Shown, target: W) -> Printer<W> {
+        let encoder = Encoder::new(format, shown);
         let mut printer = Printer { encoder, out: Vec::with_capacity(2 * FLUSH_BYTES), target };
         printer.encoder.begin(&mut printer.out);
         printer
@@ -193,7 +216,7 @@ pub(crate) mod tests {
     fn encoded(format: Format, show: bool, (source, name): (u16, Option<&str>), payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let entry = EntryRef { lsn: Lsn(1), timestamp_ns: EXAMPLE_NS, source, payload };
-        Encoder::new(format, show).entry(&entry, name, &mut out);
+        Encoder::new(format, Shown { source: show, fields: None }).entry(&entry, name, &mut out);
         assert_eq!(out.pop(), Some(b'\n'));
         out
     }
@@ -269,10 +292,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_printer_writes_the_header_even_without_entries() {
-        let out = Printer::new(Format::Csv, false, Vec::new()).finish().unwrap();
-        assert_eq!(out, b"lsn,timestamp,timestamp_ms,data\n");
-        let out = Printer::new(Format::Csv, true, Vec::new()).finish().unwrap();
-        assert_eq!(out, b"lsn,timestamp,timestamp_ms,source,data\n");
-        assert!(Printer::new(Format::Json, false, Vec::new()).finish().unwrap().is_empty());
+        let written =
+            |format, source| Printer::new(format, Shown { source, fields: None }, Vec::new()).finish().unwrap();
+        assert_eq!(written(Format::Csv, false), b"lsn,timestamp,timestamp_ms,data\n");
+        assert_eq!(written(Format::Csv, true), b"lsn,timestamp,timestamp_ms,source,data\n");
+        assert!(written(Format::Json, false).is_empty());
     }
 }

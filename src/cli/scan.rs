@@ -6,7 +6,7 @@ use std::io;
 use super::args::Selection;
 use super::complain;
 use super::exit::Failure;
-use super::sources::SourceFilter;
+use super::filter::Filter;
 use super::time::TimeText;
 use crate::error::Error;
 use crate::format::{ClockStep, Gap, GapCause, Lsn};
@@ -58,7 +58,7 @@ pub(crate) fn range(selection: &Selection) -> Result<ScanRange, Failure> {
 /// named on stderr and passed over.
 pub(crate) fn drive(
     scan: &mut Scan,
-    filter: &mut SourceFilter,
+    filter: &mut Filter,
     limit: Option<u64>,
     each: impl FnMut(&EntryRef<'_>, Option<&str>) -> io::Result<()>,
 ) -> Result<Found, Stopped> {
@@ -68,7 +68,7 @@ pub(crate) fn drive(
 /// As [`drive`], behind something that may have told a part of it already.
 pub(crate) fn drive_telling(
     scan: &mut Scan,
-    filter: &mut SourceFilter,
+    filter: &mut Filter,
     limit: Option<u64>,
     mut each: impl FnMut(&EntryRef<'_>, Option<&str>) -> io::Result<()>,
     told: &mut Told,
@@ -80,7 +80,7 @@ pub(crate) fn drive_telling(
     while limit.is_none_or(|limit| found.entries < limit) {
         match scan.next_named() {
             Ok(Some((entry, name))) => {
-                if filter.wants(entry.source, name) {
+                if filter.wants(&entry, name) {
                     each(&entry, name).map_err(Stopped::Output)?;
                     found.entries += 1;
                 }
@@ -99,6 +99,9 @@ pub(crate) fn drive_telling(
         complain(format_args!("{} more places cannot be read", found.damaged - NAMED_MAX));
     }
     notes(&scan.notices(), |note| told.tell(note));
+    if let Some(note) = filter.note() {
+        told.tell(format_args!("note: {note}"));
+    }
     Ok(found)
 }
 

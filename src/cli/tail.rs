@@ -5,18 +5,18 @@
 //!
 //! Proof: `tests/it/follow.rs`.
 
-use std::io;
+use std::io::{self, StdoutLock};
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::args::from_time;
 use super::exit::{self, Command, Exit, Failure};
+use super::filter::{Filter, FilterArgs};
 use super::follow::{self, Plan};
 use super::output::{Format, Printer};
 use super::query::output_failed;
 use super::scan::{self, Stopped, Told};
-use super::sources::SourceArgs;
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::daemon::signals::Signals;
@@ -52,7 +52,7 @@ pub(crate) struct TailArgs {
     #[arg(long, short = 'S', value_name = "TIME", visible_aliases = ["since", "from"], value_parser = from_time)]
     from_time: Option<u64>,
     #[command(flatten)]
-    sources: SourceArgs,
+    filters: FilterArgs,
     /// How entries are printed
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     format: Format,
@@ -63,8 +63,9 @@ const EXAMPLES: &str = "Examples:
   kifa tail -d ./data -f -n 0                      only what is new
   kifa tail -d ./data -f --source 'tcp:*' --show-source
   kifa tail -d ./data -f -o json --after-lsn 4711  go on where a reader stopped
+  kifa tail -d ./data -f --where 'amount>=100000'  large payments as they come
 
-The formats are those of kifa query (see kifa query --help). Entries that were
+Formats and filters are those of kifa query (see kifa query --help). Entries that were
 found on disk and are not proven durable are shown without -f, with a note; with
 -f they come when a daemon has started and decided about them.
 ";
@@ -72,6 +73,7 @@ found on disk and are not proven durable are shown without -f, with a note; with
 pub(crate) fn run(args: TailArgs) -> Result<Exit, Failure> {
     logging::start("warn").map_err(Failure::read)?;
     let dir = data_dir(args.data_dir.clone(), variable).map_err(|error| Failure::read(error.message))?;
+    let (filter, shown) = (args.filters.filter()?, args.filters.shown(args.format)?);
     // Without -f a signal may end it at once, as it does by itself.
     let signals = if args.follow { Some(follow::signals()?) } else { None };
     let reader = Reader::open(&dir).map_err(Failure::read)?;
@@ -81,7 +83,7 @@ pub(crate) fn run(args: TailArgs) -> Result<Exit, Failure> {
     let mut told = Told::default();
     let mut part = Part { range, damaged: 0 };
     if let Some(lines) = lines {
-        part = match find(&reader, range, lines, &args.sources, signals.as_ref(), &mut told)? {
+        part = match find(&reader, range, lines, args.filters.filter()?, signals.as_ref(), &mut told)? {
             Some(part) => part,
             None => return Ok(signals.and_then(|signals| signals.received()).map_or(Exit::Done, Exit::of_signal)),
         };
@@ -89,11 +91,13 @@ pub(crate) fn run(args: TailArgs) -> Result<Exit, Failure> {
     match signals {
         Some(signals) => {
             let range = ScanRange { to_lsn: Lsn(u64::MAX), ..part.range };
-            let plan =
-                Plan { reader: &reader, dir: &dir, range, limit: None, sources: &args.sources, format: args.format };
+            let plan = Plan { reader: &reader, dir: &dir, range, limit: None, filter, shown, format: args.format };
             follow::run(plan, &signals, told, part.damaged)
         }
-        None => print(&reader, &part, lines.is_some(), &args, &mut told),
+        None => {
+            let printer = Printer::new(args.format, shown, io::stdout().lock());
+            print(&reader, &part, lines.is_some(), filter, printer, &mut told)
+        }
     }
 }
 
@@ -108,13 +112,12 @@ fn find(
     reader: &Reader,
     range: ScanRange,
     lines: u64,
-    sources: &SourceArgs,
+    mut filter: Filter,
     signals: Option<&Signals>,
     told: &mut Told,
 ) -> Result<Option<Part>, Failure> {
     let mut scan = reader.scan(ScanRange { reverse: true, ..range }).map_err(Failure::read)?;
     let end = scan.end_lsn();
-    let mut filter = sources.filter();
     let mut first = Lsn(end.0.saturating_add(1).max(range.from_lsn.0));
     let (mut left, mut met, mut damaged) = (lines, 0u64, 0);
     while left > 0 {
@@ -124,7 +127,7 @@ fn find(
         }
         match scan.next_named() {
             Ok(Some((entry, name))) => {
-                if filter.wants(entry.source, name) {
+                if filter.wants(&entry, name) {
                     first = entry.lsn;
                     left -= 1;
                 }
@@ -144,9 +147,14 @@ fn find(
 }
 
 /// Prints the part. What of it cannot be read has been told already if it was found by scanning it backward.
-fn print(reader: &Reader, part: &Part, is_told: bool, args: &TailArgs, told: &mut Told) -> Result<Exit, Failure> {
-    let (show_source, mut filter) = (args.sources.show_source, args.sources.filter());
-    let mut printer = Printer::new(args.format, show_source, io::stdout().lock());
+fn print(
+    reader: &Reader,
+    part: &Part,
+    is_told: bool,
+    mut filter: Filter,
+    mut printer: Printer<StdoutLock<'_>>,
+    told: &mut Told,
+) -> Result<Exit, Failure> {
     let mut found = scan::Found { damaged: part.damaged, ..scan::Found::default() };
     let mut driven = Ok(());
     if part.range.from_lsn <= part.range.to_lsn {

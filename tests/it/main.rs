@@ -19,6 +19,8 @@ mod ctl;
 mod daemon;
 #[cfg(feature = "cli")]
 mod export;
+#[cfg(feature = "cli")]
+mod filter;
 #[cfg(all(feature = "cli", unix))]
 mod follow;
 #[cfg(all(feature = "cli", unix))]

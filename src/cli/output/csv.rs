@@ -3,32 +3,77 @@
 //! A spreadsheet takes a field that starts with `=`, `+`, `-`, `@`, TAB, CR or LF for a formula (or trims its way to
 //! one) and would run what a stranger wrote into the log. Such data gets a `'` in front, inside the quotes. So does data
 //! that starts with `'` itself: whoever needs the exact bytes drops one leading `'`. The source, if it is shown, is a field
-//! in front of the data, treated alike; an entry without a source has an empty one.
+//! in front of the data, treated alike; an entry without a source has an empty one. Fields of JSON (`--fields`) are columns in
+//! place of the data.
 
-use super::{Origin, put_decimal};
-use crate::query::EntryRef;
+use serde_json::value::RawValue;
 
-pub(super) fn begin(show_source: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"lsn,timestamp,timestamp_ms,");
-    out.extend_from_slice(if show_source { b"source,data\n" } else { b"data\n" });
+use super::{Head, Origin, Shown, put_decimal, reading};
+use crate::cli::filter::Path;
+
+pub(super) fn begin(shown: &Shown, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"lsn,timestamp,timestamp_ms");
+    if shown.source {
+        out.extend_from_slice(b",source");
+    }
+    match &shown.fields {
+        None => out.extend_from_slice(b",data"),
+        Some(paths) => {
+            for path in paths {
+                out.push(b',');
+                put_name(path.text(), out);
+            }
+        }
+    }
+    out.push(b'\n');
 }
 
-pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, origin: Origin<'_>, out: &mut Vec<u8>) {
-    put_decimal(entry.lsn.0, out);
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(time.as_bytes());
-    out.extend_from_slice(b"\",");
-    put_decimal(milliseconds, out);
+pub(super) fn encode(head: Head<'_>, payload: &[u8], out: &mut Vec<u8>) {
+    put_head(head, out);
     out.push(b',');
-    match origin {
+    put_field(payload, out);
+}
+
+/// What lies at each path: text quoted; numbers, `true` and `false` as they are; arrays and objects as quoted JSON; nothing
+/// for `null` and for what is not there.
+pub(super) fn encode_fields(head: Head<'_>, paths: &[Path], json: Option<&RawValue>, out: &mut Vec<u8>) {
+    put_head(head, out);
+    for path in paths {
+        out.push(b',');
+        let Some(found) = json.and_then(|json| reading::find(json, path)) else { continue };
+        match found.get().as_bytes() {
+            b"null" => {}
+            [b'"', ..] => match reading::string(found) {
+                Some(text) => put_field(text.as_bytes(), out),
+                // It has half a character, which nothing but JSON can carry.
+                None => put_field(found.get().as_bytes(), out),
+            },
+            structure @ [b'{' | b'[', ..] => put_field(structure, out),
+            plain => out.extend_from_slice(plain),
+        }
+    }
+}
+
+fn put_head(head: Head<'_>, out: &mut Vec<u8>) {
+    put_decimal(head.lsn, out);
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(head.time.as_bytes());
+    out.extend_from_slice(b"\",");
+    put_decimal(head.milliseconds, out);
+    match head.origin {
         Origin::Hidden => {}
         Origin::None => out.push(b','),
         Origin::Name(name) => {
-            put_field(name.as_bytes(), out);
             out.push(b',');
+            put_field(name.as_bytes(), out);
         }
     }
-    put_field(entry.payload, out);
+}
+
+/// A column's name: quoted where it must be.
+fn put_name(name: &str, out: &mut Vec<u8>) {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte));
+    if is_plain { out.extend_from_slice(name.as_bytes()) } else { put_field(name.as_bytes(), out) }
 }
 
 fn put_field(bytes: &[u8], out: &mut Vec<u8>) {

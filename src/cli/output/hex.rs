@@ -1,15 +1,14 @@
 //! LSN and milliseconds as sixteen hexadecimal digits each, the bytes of the source's name if it is shown (`-`: none), then
 //! the payload's bytes.
 
-use super::{Origin, put_hex_byte};
-use crate::query::EntryRef;
+use super::{Head, Origin, put_hex_byte};
 
-pub(super) fn encode(entry: &EntryRef<'_>, milliseconds: u64, origin: Origin<'_>, out: &mut Vec<u8>) {
-    entry.lsn.0.to_be_bytes().iter().for_each(|&byte| put_hex_byte(byte, out));
+pub(super) fn encode(head: Head<'_>, payload: &[u8], out: &mut Vec<u8>) {
+    head.lsn.to_be_bytes().iter().for_each(|&byte| put_hex_byte(byte, out));
     out.push(b' ');
-    milliseconds.to_be_bytes().iter().for_each(|&byte| put_hex_byte(byte, out));
+    head.milliseconds.to_be_bytes().iter().for_each(|&byte| put_hex_byte(byte, out));
     out.push(b' ');
-    match origin {
+    match head.origin {
         Origin::Hidden => {}
         Origin::None => out.extend_from_slice(b"- "),
         Origin::Name(name) => {
@@ -17,8 +16,8 @@ pub(super) fn encode(entry: &EntryRef<'_>, milliseconds: u64, origin: Origin<'_>
             out.push(b' ');
         }
     }
-    out.reserve(2 * entry.payload.len());
-    entry.payload.iter().for_each(|&byte| put_hex_byte(byte, out));
+    out.reserve(2 * payload.len());
+    payload.iter().for_each(|&byte| put_hex_byte(byte, out));
 }
 
 #[cfg(test)]

@@ -8,37 +8,63 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use serde_json::value::RawValue;
+
 use super::runs::{Attention, are_printable_ascii, copy_in_runs, harms_terminal};
-use super::{HEX_DIGITS, Origin, put_char, put_decimal};
-use crate::query::EntryRef;
+use super::{HEX_DIGITS, Head, Origin, put_char, put_decimal, reading};
+use crate::cli::filter::Path;
 
 const ATTENTION: Attention = Attention::new(*b"\"\\");
+/// For JSON that is copied: nothing of its own is special.
+const ATTENTION_TO_HARM: Attention = Attention::new([0, 0]);
 
-pub(super) fn encode(entry: &EntryRef<'_>, time: &str, milliseconds: u64, origin: Origin<'_>, out: &mut Vec<u8>) {
+/// What lies at each path, as it is written in the payload; a path that leads nowhere is left out.
+pub(super) fn encode_fields(head: Head<'_>, paths: &[Path], json: Option<&RawValue>, out: &mut Vec<u8>) {
+    put_head(head, out);
+    out.extend_from_slice(b",\"fields\":{");
+    let found = paths.iter().filter_map(|path| Some((path, reading::find(json?, path)?)));
+    for (at, (path, value)) in found.enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        put_text(path.text(), out);
+        out.extend_from_slice(b"\":");
+        copy_in_runs(value.get(), &ATTENTION_TO_HARM, out, |character, _, out| match character {
+            // Between tokens: in a string they would be no JSON.
+            '\n' | '\r' | '\t' => out.push(b' '),
+            _ => put_special(character, out),
+        });
+    }
+    out.extend_from_slice(b"}}");
+}
+
+pub(super) fn encode(head: Head<'_>, payload: &[u8], out: &mut Vec<u8>) {
+    put_head(head, out);
+    out.extend_from_slice(b",\"data\":\"");
+    match std::str::from_utf8(payload) {
+        Ok(text) => {
+            put_text(text, out);
+            out.extend_from_slice(b"\"}");
+        }
+        Err(_) => {
+            put_base64(payload, out);
+            out.extend_from_slice(b"\",\"encoding\":\"base64\"}");
+        }
+    }
+}
+
+fn put_head(head: Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"lsn\":");
-    put_decimal(entry.lsn.0, out);
+    put_decimal(head.lsn, out);
     out.extend_from_slice(b",\"timestamp\":\"");
-    out.extend_from_slice(time.as_bytes());
+    out.extend_from_slice(head.time.as_bytes());
     out.extend_from_slice(b"\",\"timestamp_ms\":");
-    put_decimal(milliseconds, out);
-    match origin {
+    put_decimal(head.milliseconds, out);
+    match head.origin {
         Origin::Hidden => {}
         Origin::None => out.extend_from_slice(b",\"source\":null"),
         Origin::Name(name) => {
             out.extend_from_slice(b",\"source\":\"");
             put_text(name, out);
             out.push(b'"');
-        }
-    }
-    out.extend_from_slice(b",\"data\":\"");
-    match std::str::from_utf8(entry.payload) {
-        Ok(text) => {
-            put_text(text, out);
-            out.extend_from_slice(b"\"}");
-        }
-        Err(_) => {
-            put_base64(entry.payload, out);
-            out.extend_from_slice(b"\",\"encoding\":\"base64\"}");
         }
     }
 }

@@ -6,19 +6,18 @@
 //! line can be decoded again from left to right without a doubt.
 
 use super::runs::{Attention, copy_in_runs, harms_terminal};
-use super::{Origin, put_char, put_decimal, put_hex_byte};
-use crate::query::EntryRef;
+use super::{Head, Origin, put_char, put_decimal, put_hex_byte};
 
 const ATTENTION: Attention = Attention::new(*b"\\\\");
 const ATTENTION_AND_SPACE: Attention = Attention::new(*b"\\ ");
 
-pub(super) fn encode(entry: &EntryRef<'_>, time: &str, origin: Origin<'_>, out: &mut Vec<u8>) {
+pub(super) fn encode(head: Head<'_>, payload: &[u8], out: &mut Vec<u8>) {
     out.push(b'[');
-    put_decimal(entry.lsn.0, out);
+    put_decimal(head.lsn, out);
     out.extend_from_slice(b"] ");
-    out.extend_from_slice(time.as_bytes());
+    out.extend_from_slice(head.time.as_bytes());
     out.push(b' ');
-    match origin {
+    match head.origin {
         Origin::Hidden => {}
         Origin::None => out.extend_from_slice(b"- "),
         Origin::Name(name) => {
@@ -26,10 +25,10 @@ pub(super) fn encode(entry: &EntryRef<'_>, time: &str, origin: Origin<'_>, out: 
             out.push(b' ');
         }
     }
-    match std::str::from_utf8(entry.payload) {
+    match std::str::from_utf8(payload) {
         Ok(text) => put_text(text, out),
         Err(_) => {
-            for chunk in entry.payload.utf8_chunks() {
+            for chunk in payload.utf8_chunks() {
                 put_text(chunk.valid(), out);
                 chunk.invalid().iter().for_each(|&byte| put_escape(byte, out));
             }
