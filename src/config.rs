@@ -11,6 +11,7 @@
 mod given;
 pub(crate) mod keys;
 pub(crate) mod sources;
+pub(crate) mod text;
 mod value;
 
 use std::ffi::OsString;
@@ -158,7 +159,8 @@ impl Config {
         Config::put_together(data_dir, None, variables, &[])
     }
 
-    fn put_together(
+    /// All layers put together, whether or not there is anything to read from.
+    pub(crate) fn put_together(
         data_dir: PathBuf,
         file: Option<&Path>,
         variables: &[(OsString, OsString)],
@@ -213,6 +215,11 @@ impl Config {
             let value = self.values[at].0.clone();
             (key.apply)(self, &value);
         }
+    }
+
+    /// Every setting with its value and where that came from.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static Key, &Value, &Origin)> {
+        KEYS.iter().zip(&self.values).map(|(key, (value, origin))| (key, value, origin))
     }
 
     /// The settings that are not defaults, as sentences for the log.

@@ -10,6 +10,7 @@ use super::exit::{self, Command};
 use super::filter::FilterArgs;
 use super::output::Format;
 use super::tail::TailArgs;
+use super::terminal::{Color, PagerArgs};
 use super::time;
 use crate::config::{FlagValue, keys};
 
@@ -20,6 +21,9 @@ use crate::config::{FlagValue, keys};
 #[command(name = "kifa", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_long_help = format!("{MAIN_EXAMPLES}\n{}", exit::help(None)))]
 pub(crate) struct Cli {
+    /// When there is colour; NO_COLOR, CLICOLOR and CLICOLOR_FORCE are honoured, too
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
     #[command(subcommand)]
     pub(crate) command: Subcommands,
 }
@@ -33,7 +37,8 @@ const MAIN_EXAMPLES: &str = "Examples:
 
 The data directory is always named: by -d, or by the variable KIFA_DATA_DIR.
 Messages go to stderr; KIFA_LOG filters the log there (error, warn, info, debug,
-or a tracing filter). NO_COLOR is honoured.
+or a tracing filter). On a terminal long output goes through KIFA_PAGER, PAGER or
+less, unless --no-pager is given.
 ";
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +54,9 @@ pub(crate) enum Subcommands {
     Vacuum(super::vacuum::VacuumArgs),
     Ctl(CtlArgs),
     Bench(super::bench::BenchArgs),
+    Config(super::config::ConfigArgs),
+    Completions(super::manual::CompletionsArgs),
+    Man(super::manual::ManArgs),
 }
 
 /// Stores what its sources deliver, until they end or a signal comes
@@ -60,6 +68,13 @@ pub(crate) enum Subcommands {
 #[command(visible_alias = "ingest")]
 #[command(after_long_help = format!("{DAEMON_EXAMPLES}\n{}\n{}", keys::help(), exit::help(Some(Command::Daemon))))]
 pub(crate) struct DaemonArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+}
+
+// What the daemon is set up by. A documentation comment would become the help of every command that has these.
+#[derive(Debug, Args)]
+pub(crate) struct SettingArgs {
     /// Where the store is; created if it is not there [env: KIFA_DATA_DIR]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -143,7 +158,7 @@ taken as they are. A list in a variable is separated by commas; a comma that
 belongs to a path is doubled.
 ";
 
-impl DaemonArgs {
+impl SettingArgs {
     /// The settings given by flag, by their key's name.
     pub(crate) fn settings(&self) -> Vec<FlagValue> {
         let texts = [
@@ -228,6 +243,8 @@ pub(crate) struct QueryArgs {
     /// Print only how many entries there are
     #[arg(short, long, conflicts_with_all = ["follow", "format", "fields", "show_source"])]
     pub(crate) count: bool,
+    #[command(flatten)]
+    pub(crate) pager: PagerArgs,
     /// How entries are printed
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     pub(crate) format: Format,
@@ -317,6 +334,8 @@ pub(crate) struct StatsArgs {
     /// As text for people, or as one JSON object
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     pub(crate) format: StatsFormat,
+    #[command(flatten)]
+    pub(crate) pager: PagerArgs,
 }
 
 /// How statistics are printed.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tracing::warn;
 
-use super::args::DaemonArgs;
+use super::args::{DaemonArgs, SettingArgs};
 use super::exit::{Exit, Failure};
 use super::{logging, variable};
 use crate::config::{Config, ConfigError, data_dir};
@@ -12,16 +12,21 @@ use crate::daemon::signals::Signal;
 use crate::daemon::{self, End, Outcome};
 
 pub(crate) fn run(args: DaemonArgs) -> Result<Exit, Failure> {
-    let config = load(&args)
-        .map_err(|error| Failure::new(if error.is_usage { Exit::Usage } else { Exit::Config }, error.message))?;
+    let config = load(&args.settings).map_err(not_loaded)?;
     logging::start("info").map_err(|message| Failure::new(Exit::Config, message))?;
     for name in &config.unknown_variables {
         warn!("the environment variable {name} is not a setting of kifa and has no effect");
     }
-    conclude(&daemon::run(&config, &|| load(&args), variable))
+    conclude(&daemon::run(&config, &|| load(&args.settings), variable))
 }
 
-fn load(args: &DaemonArgs) -> Result<Config, ConfigError> {
+/// What the daemon says of a configuration that it cannot run with.
+pub(super) fn not_loaded(error: ConfigError) -> Failure {
+    Failure::new(if error.is_usage { Exit::Usage } else { Exit::Config }, error.message)
+}
+
+/// The configuration that these flags, the environment and the file make.
+pub(super) fn load(args: &SettingArgs) -> Result<Config, ConfigError> {
     let dir = data_dir(args.data_dir.clone(), variable)?;
     let variables: Vec<_> = std::env::vars_os().collect();
     Config::load(dir, args.config.as_deref(), &variables, args.settings())

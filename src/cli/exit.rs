@@ -19,6 +19,7 @@ pub(crate) enum Exit {
     Damaged,
     Incomplete,
     Refused,
+    Problems,
     ReadFailed,
     CouldNotRun,
     Usage,
@@ -27,6 +28,7 @@ pub(crate) enum Exit {
     Unavailable,
     CannotCreate,
     Io,
+    NotWritten,
     Locked,
     Unknown,
     Permission,
@@ -49,33 +51,61 @@ pub(crate) enum Command {
     Append,
     Ctl,
     Bench,
+    Config,
+    Completions,
+    Man,
+    Doctor,
     Vacuum,
 }
 
-use Command::{Append, Bench, Ctl, Daemon, Export, Query, Recover, Stats, Tail, Vacuum, Verify};
+use Command::{
+    Append, Bench, Completions, Config, Ctl, Daemon, Doctor, Export, Man, Query, Recover, Stats, Tail, Vacuum, Verify,
+};
 
 /// The table: outcome, code, who ends with it, meaning.
-const TABLE: [(Exit, u8, &[Command], &str); 21] = [
+const TABLE: [(Exit, u8, &[Command], &str); 23] = [
     (
         Exit::Done,
         0,
-        &[Daemon, Query, Export, Stats, Verify, Recover, Tail, Append, Ctl, Bench, Vacuum],
+        &[
+            Daemon,
+            Query,
+            Export,
+            Stats,
+            Verify,
+            Recover,
+            Tail,
+            Append,
+            Ctl,
+            Bench,
+            Config,
+            Completions,
+            Man,
+            Doctor,
+            Vacuum,
+        ],
         "done; for query: at least one entry matched; for append: everything is durable; for verify: no damage; for \
-         recover: nothing is missing",
+         recover: nothing is missing; for doctor: no problem",
     ),
     (Exit::NotFound, 1, &[Query, Tail], "nothing matched"),
     (Exit::NotStored, 1, &[Daemon, Append], "input ended, but some of it was refused; the count is on stderr"),
     (Exit::Refused, 1, &[Ctl, Vacuum], "the daemon refused; its reason is on stderr"),
     (Exit::Damaged, 1, &[Verify], "damage was found; it is listed on stdout"),
     (Exit::Incomplete, 1, &[Recover], "done, and some entries are missing; their LSNs are listed on stdout"),
-    (Exit::CouldNotRun, 2, &[Verify, Recover], "it could not run: not a store, in use, no room, wrong command line"),
+    (Exit::Problems, 1, &[Doctor], "problems were found; they are listed on stdout"),
+    (
+        Exit::CouldNotRun,
+        2,
+        &[Verify, Recover, Doctor],
+        "it could not run: not a store, in use, no room, wrong command line",
+    ),
     (
         Exit::ReadFailed,
         2,
         &[Query, Export, Stats, Tail, Bench],
         "an error of any kind, or part of the range cannot be read",
     ),
-    (Exit::Usage, 64, &[Daemon, Append, Ctl, Vacuum], "wrong command line"),
+    (Exit::Usage, 64, &[Daemon, Append, Ctl, Config, Completions, Man, Vacuum], "wrong command line"),
     (Exit::Corrupt, 65, &[Daemon, Append, Vacuum], "the store is damaged; nothing was changed"),
     (Exit::NoStore, 66, &[Vacuum], "the directory is no store"),
     (
@@ -86,6 +116,7 @@ const TABLE: [(Exit, u8, &[Command], &str); 21] = [
     ),
     (Exit::CannotCreate, 73, &[Daemon, Append], "the store cannot be created there"),
     (Exit::Io, 74, &[Daemon, Append, Ctl, Vacuum], "reading or writing failed; the next start recovers"),
+    (Exit::NotWritten, 74, &[Config, Completions, Man], "the output cannot be written"),
     (Exit::Locked, 75, &[Daemon, Append, Vacuum], "another process writes to the store"),
     (
         Exit::Unknown,
@@ -94,7 +125,12 @@ const TABLE: [(Exit, u8, &[Command], &str); 21] = [
         "the connection broke before the answer: whether it was done is not known",
     ),
     (Exit::Permission, 77, &[Daemon, Append, Ctl, Vacuum], "permission denied"),
-    (Exit::Config, 78, &[Daemon, Append, Ctl, Vacuum], "wrong setting in the configuration file or the environment"),
+    (
+        Exit::Config,
+        78,
+        &[Daemon, Append, Ctl, Config, Vacuum],
+        "wrong setting in the configuration file or the environment",
+    ),
     (Exit::Hangup, 129, &[Query, Export, Tail, Bench], "hung up (SIGHUP); an export or a bench leaves nothing behind"),
     (
         Exit::Interrupted,
@@ -167,6 +203,10 @@ impl Command {
             Append => "append",
             Ctl => "ctl",
             Bench => "bench",
+            Config => "config",
+            Completions => "completions",
+            Man => "man",
+            Doctor => "doctor",
             Vacuum => "vacuum",
         }
     }
@@ -187,6 +227,11 @@ impl Failure {
     /// Why a command that judges a store could not do so.
     pub(crate) fn could_not_run(message: impl ToString) -> Failure {
         Failure { exit: Exit::CouldNotRun, message: message.to_string() }
+    }
+
+    /// Why what a command made could not be handed over.
+    pub(crate) fn not_written(error: &io::Error) -> Failure {
+        Failure { exit: Exit::NotWritten, message: format!("cannot write to standard output: {error}") }
     }
 
     /// Any error of a reading command.

@@ -13,12 +13,15 @@ mod decimal;
 pub(crate) mod json;
 mod path;
 
+use std::io;
+
 use clap::Args;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::exit::Failure;
 use super::output::{Format, Shown};
 use super::sources::{SourceArgs, SourceFilter};
+use super::terminal::has_color;
 use crate::query::EntryRef;
 use condition::Condition;
 pub(crate) use path::Path;
@@ -49,7 +52,7 @@ pub(crate) struct FilterArgs {
     #[arg(long = "where", value_name = "EXPR", value_parser = Condition::parse)]
     conditions: Vec<Condition>,
     /// Instead of the payload these fields of its JSON, separated by commas, as columns (formats csv and json)
-    #[arg(long, value_name = "PATH,…", value_parser = Fields::parse)]
+    #[arg(long, value_name = "PATHS", value_parser = Fields::parse)]
     fields: Option<Fields>,
 }
 
@@ -77,7 +80,12 @@ impl FilterArgs {
             ));
         }
         let fields = self.fields.as_ref().map(|fields| fields.0.clone());
-        Ok(Shown { source: self.sources.show_source, fields })
+        let color = has_color(&io::stdout());
+        let highlight = match &self.grep {
+            Some(pattern) if color && !self.invert_match => Some(compile(pattern, self.ignore_case)?),
+            _ => None,
+        };
+        Ok(Shown { source: self.sources.show_source, fields, color, highlight })
     }
 }
 

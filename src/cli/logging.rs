@@ -1,9 +1,10 @@
 //! The log on stderr: plain under systemd (the journal has its own times), colour only on a terminal that wants it.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 use tracing_subscriber::EnvFilter;
 
+use super::terminal::has_color;
 use super::variable;
 
 /// Starts the log. `level` holds where `KIFA_LOG` says nothing; a filter that cannot be read is an error sentence.
@@ -18,12 +19,11 @@ pub(crate) fn start(level: &str) -> Result<(), String> {
         }
     };
     let under_systemd = variable("JOURNAL_STREAM").is_some();
-    let no_color = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
-        .with_ansi(!under_systemd && !no_color && io::stderr().is_terminal())
+        .with_ansi(!under_systemd && has_color(&io::stderr()))
         // A full stderr would make it panic while it reports that it cannot report.
         .log_internal_errors(false);
     // A second start in one process (tests) keeps the first log.

@@ -11,6 +11,7 @@
 mod append;
 mod args;
 mod bench;
+mod config;
 mod ctl;
 mod daemon;
 mod damage;
@@ -19,6 +20,7 @@ mod export;
 mod filter;
 mod follow;
 mod logging;
+mod manual;
 mod output;
 mod query;
 mod recover;
@@ -28,6 +30,7 @@ mod sources;
 mod stats;
 mod status;
 mod tail;
+mod terminal;
 pub(crate) mod time;
 pub(crate) mod vacuum;
 mod verify;
@@ -37,8 +40,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Subcommands};
 use exit::{Exit, Failure};
@@ -46,8 +49,11 @@ use exit::{Exit, Failure};
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    let outcome = match Cli::try_parse_from(&args) {
-        Ok(cli) => dispatch(cli),
+    let outcome = match parse(&args) {
+        Ok(cli) => {
+            terminal::choose(cli.color);
+            dispatch(cli)
+        }
         Err(error) => usage(&error, &args),
     };
     let exit = outcome.unwrap_or_else(|failure| {
@@ -55,6 +61,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         failure.exit
     });
     ExitCode::from(exit.code())
+}
+
+/// Reads the arguments. Help has colour as anything else does, so `--color` is looked for first.
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let texts = args.iter().take_while(|arg| *arg != "--").map(|arg| arg.to_string_lossy());
+    let said = texts.collect::<Vec<_>>().join("\n");
+    let is_said =
+        |choice: &str| said.contains(&format!("\n--color={choice}")) || said.contains(&format!("\n--color\n{choice}"));
+    let choice = match () {
+        () if is_said("always") => ColorChoice::Always,
+        () if is_said("never") => ColorChoice::Never,
+        () => ColorChoice::Auto,
+    };
+    let mut matches = Cli::command().color(choice).try_get_matches_from(args)?;
+    Cli::from_arg_matches_mut(&mut matches)
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
@@ -70,6 +91,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Ctl(args) => ctl::run(args),
         Subcommands::Vacuum(args) => vacuum::run(args),
         Subcommands::Bench(args) => bench::run(args),
+        Subcommands::Config(args) => config::run(args),
+        Subcommands::Completions(args) => manual::completions(&args),
+        Subcommands::Man(args) => manual::man(args),
     }
 }
 
@@ -80,7 +104,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         let _ = error.print();
         return Ok(Exit::Done);
     }
-    let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench"];
+    let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench", "doctor"];
     let reads = args.get(1).is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -91,9 +115,12 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
     Err(Failure::new(exit, text.strip_prefix("error: ").unwrap_or(&text).trim_end()))
 }
 
-/// One line on stderr. That it cannot be printed must not end the program.
+/// One line on stderr, behind a pager if there is one. That it cannot be printed must not end the program.
 fn complain(message: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "kifa: {message}");
+    let message = message.to_string();
+    if !terminal::hold(&message) {
+        let _ = writeln!(io::stderr().lock(), "kifa: {message}");
+    }
 }
 
 /// An environment variable of this process.

@@ -15,6 +15,8 @@ mod text;
 
 use std::io::{self, StdoutLock, Write};
 
+use regex::bytes::Regex;
+
 use crate::cli::filter::{Path, json as reading};
 use crate::cli::sources;
 use crate::cli::time::TimeText;
@@ -43,6 +45,10 @@ pub(crate) struct Shown {
     pub(crate) source: bool,
     /// In place of its payload, what lies at these paths of its JSON; for the formats json and csv.
     pub(crate) fields: Option<Vec<Path>>,
+    /// The text format has colour: what is beside the payload is faint.
+    pub(crate) color: bool,
+    /// What is looked for, shown where there is colour.
+    pub(crate) highlight: Option<Regex>,
 }
 
 /// Encodes entries one after another.
@@ -100,6 +106,9 @@ impl Encoder {
         let milliseconds = entry.timestamp_ns / 1_000_000;
         let head = Head { lsn: entry.lsn.0, time: self.time.format(entry.timestamp_ns), milliseconds, origin };
         match (self.format, &self.shown.fields) {
+            (Format::Text, _) if self.shown.color => {
+                text::encode_painted(head, entry.payload, self.shown.highlight.as_ref(), out)
+            }
             (Format::Text, _) => text::encode(head, entry.payload, out),
             (Format::Json, None) => json::encode(head, entry.payload, out),
             (Format::Json, Some(paths)) => json::encode_fields(head, paths, reading::parse(entry.payload), out),
@@ -216,7 +225,7 @@ pub(crate) mod tests {
     fn encoded(format: Format, show: bool, (source, name): (u16, Option<&str>), payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let entry = EntryRef { lsn: Lsn(1), timestamp_ns: EXAMPLE_NS, source, payload };
-        Encoder::new(format, Shown { source: show, fields: None }).entry(&entry, name, &mut out);
+        Encoder::new(format, Shown { source: show, ..Shown::default() }).entry(&entry, name, &mut out);
         assert_eq!(out.pop(), Some(b'\n'));
         out
     }
@@ -293,7 +302,7 @@ pub(crate) mod tests {
     #[test]
     fn a_printer_writes_the_header_even_without_entries() {
         let written =
-            |format, source| Printer::new(format, Shown { source, fields: None }, Vec::new()).finish().unwrap();
+            |format, source| Printer::new(format, Shown { source, ..Shown::default() }, Vec::new()).finish().unwrap();
         assert_eq!(written(Format::Csv, false), b"lsn,timestamp,timestamp_ms,data\n");
         assert_eq!(written(Format::Csv, true), b"lsn,timestamp,timestamp_ms,source,data\n");
         assert!(written(Format::Json, false).is_empty());

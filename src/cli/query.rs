@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use super::args::{QueryArgs, Selection};
 use super::exit::{Exit, Failure};
 use super::follow::{self, Plan};
-use super::output::{self, Printer};
+use super::output::Printer;
 use super::scan::{self, Found, Stopped, Told};
+use super::terminal::Screen;
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::query::Reader;
@@ -32,7 +33,7 @@ pub(crate) fn run(args: QueryArgs) -> Result<Exit, Failure> {
             printed.map(|()| found).map_err(Stopped::Output)
         }));
     }
-    let mut printer = Printer::new(args.format, shown, output::stdout());
+    let mut printer = Printer::new(args.format, shown, Screen::open(args.pager));
     let driven = scan::drive(&mut scan, &mut filter, *limit, |entry, name| printer.entry(entry, name));
     // What was found before a failure is printed all the same.
     let finished = printer.finish().map_err(Stopped::Output);

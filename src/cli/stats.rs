@@ -1,6 +1,5 @@
 //! `kifa stats`: what the store holds, as text or JSON, and how the daemon that writes to it is, if one is running.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,6 +10,7 @@ use super::exit::{Exit, Failure};
 use super::query::output_failed;
 use super::scan::{clock_step, gap, gap_cause};
 use super::status::Status;
+use super::terminal::{Paint, Screen, painted};
 use super::time::TimeText;
 use super::{logging, variable};
 use crate::config::data_dir;
@@ -27,8 +27,13 @@ pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
         StatsFormat::Text => text(&stats, daemon.as_ref().map(|daemon| &daemon.status)),
         StatsFormat::Json => json(&stats, daemon.as_ref()),
     };
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    let text = match args.format {
+        StatsFormat::Text => {
+            painted(&text, |line| (!line.starts_with(' ') && line.ends_with(':')).then_some(Paint::Heading))
+        }
+        StatsFormat::Json => text.into(),
+    };
+    match Screen::print(args.pager, &text) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => output_failed(&error),
     }

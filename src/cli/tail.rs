@@ -5,7 +5,6 @@
 //!
 //! Proof: `tests/it/follow.rs`.
 
-use std::io::{self, StdoutLock};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -17,6 +16,7 @@ use super::follow::{self, Plan};
 use super::output::{Format, Printer};
 use super::query::output_failed;
 use super::scan::{self, Stopped, Told};
+use super::terminal::{PagerArgs, Screen};
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::daemon::signals::Signals;
@@ -56,6 +56,8 @@ pub(crate) struct TailArgs {
     /// How entries are printed
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    pager: PagerArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -95,7 +97,7 @@ pub(crate) fn run(args: TailArgs) -> Result<Exit, Failure> {
             follow::run(plan, &signals, told, part.damaged)
         }
         None => {
-            let printer = Printer::new(args.format, shown, io::stdout().lock());
+            let printer = Printer::new(args.format, shown, Screen::open(args.pager));
             print(&reader, &part, lines.is_some(), filter, printer, &mut told)
         }
     }
@@ -152,7 +154,7 @@ fn print(
     part: &Part,
     is_told: bool,
     mut filter: Filter,
-    mut printer: Printer<StdoutLock<'_>>,
+    mut printer: Printer<Screen>,
     told: &mut Told,
 ) -> Result<Exit, Failure> {
     let mut found = scan::Found { damaged: part.damaged, ..scan::Found::default() };

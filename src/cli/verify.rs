@@ -1,6 +1,6 @@
 //! `kifa verify`: reads a store back from the medium and says what is damaged.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,6 +13,7 @@ use super::exit::{self, Command, Exit, Failure};
 use super::output::escaped;
 use super::query::output_failed;
 use super::scan::gap_cause;
+use super::terminal::{PagerArgs, Paint, Screen, painted};
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::engine::{cannot_open, within};
@@ -41,6 +42,8 @@ pub(crate) struct VerifyArgs {
     /// As text for people, or as one JSON object
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     format: StatsFormat,
+    #[command(flatten)]
+    pager: PagerArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -76,11 +79,23 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         StatsFormat::Text => report.text(&dir.display().to_string()),
         StatsFormat::Json => report.json(),
     };
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    let text = match args.format {
+        StatsFormat::Text => painted(&text, paint),
+        StatsFormat::Json => text.into(),
+    };
+    if let Err(error) = Screen::print(args.pager, &text) {
         output_failed(&error)?;
     }
     Ok(if survey.wounds.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
+fn paint(line: &str) -> Option<Paint> {
+    match line {
+        "Result: no damage" => Some(Paint::Good),
+        _ if line.starts_with("Result: ") => Some(Paint::Bad),
+        _ if line.starts_with("Note: ") => Some(Paint::Warning),
+        _ => None,
+    }
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -27,6 +27,8 @@ mod follow;
 mod lifecycle;
 #[cfg(feature = "cli")]
 mod main_job;
+#[cfg(feature = "cli")]
+mod manual;
 #[cfg(all(feature = "cli", unix))]
 mod metrics;
 #[cfg(all(feature = "cli", unix))]
@@ -47,6 +49,8 @@ mod standin;
 mod systemd;
 #[cfg(all(feature = "cli", unix))]
 mod tail;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod terminal;
 #[cfg(all(feature = "cli", unix))]
 mod vacuum;
 #[cfg(feature = "cli")]

@@ -57,7 +57,9 @@ fn a_second_run_goes_on_behind_the_first() {
 
 #[test]
 fn every_command_has_help_with_examples_and_its_exit_codes() {
-    for command in ["daemon", "ingest", "append", "tail", "ctl", "query", "export", "stats"] {
+    for command in
+        ["daemon", "ingest", "append", "tail", "ctl", "query", "export", "stats", "config", "completions", "man"]
+    {
         let help = run(&[command, "--help"]).expect(0);
         for part in ["Examples:", "Exit codes:", "Usage:"] {
             assert!(help.text().contains(part), "{command}: {part}");

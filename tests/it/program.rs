@@ -49,7 +49,10 @@ pub(crate) fn kifa(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.env_remove("JOURNAL_STREAM").args(args).stdin(Stdio::null());
+    for name in ["JOURNAL_STREAM", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PAGER", "LESS"] {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
     command
 }
 

@@ -5,13 +5,39 @@
 //! be taken for one of these escapes (in front of `x` with two hexadecimal digits, or of `u{`): then it is `\x5c`. So a
 //! line can be decoded again from left to right without a doubt.
 
+use regex::bytes::Regex;
+
 use super::runs::{Attention, copy_in_runs, harms_terminal};
 use super::{Head, Origin, put_char, put_decimal, put_hex_byte};
+use crate::cli::terminal::Paint;
 
 const ATTENTION: Attention = Attention::new(*b"\\\\");
 const ATTENTION_AND_SPACE: Attention = Attention::new(*b"\\ ");
 
 pub(super) fn encode(head: Head<'_>, payload: &[u8], out: &mut Vec<u8>) {
+    put_head(head, out);
+    put_payload(payload, out);
+}
+
+/// With what is beside the payload faint, and each match of `highlight` in it.
+pub(super) fn encode_painted(head: Head<'_>, payload: &[u8], highlight: Option<&Regex>, out: &mut Vec<u8>) {
+    paint(Paint::Faint, out, |out| put_head(head, out));
+    let mut done = 0;
+    for found in highlight.iter().flat_map(|regex| regex.find_iter(payload)).filter(|found| !found.is_empty()) {
+        put_payload(&payload[done..found.start()], out);
+        paint(Paint::Match, out, |out| put_payload(found.as_bytes(), out));
+        done = found.end();
+    }
+    put_payload(&payload[done..], out);
+}
+
+fn paint(paint: Paint, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(paint.begin().as_bytes());
+    put(out);
+    out.extend_from_slice(Paint::END.as_bytes());
+}
+
+fn put_head(head: Head<'_>, out: &mut Vec<u8>) {
     out.push(b'[');
     put_decimal(head.lsn, out);
     out.extend_from_slice(b"] ");
@@ -25,6 +51,9 @@ pub(super) fn encode(head: Head<'_>, payload: &[u8], out: &mut Vec<u8>) {
             out.push(b' ');
         }
     }
+}
+
+fn put_payload(payload: &[u8], out: &mut Vec<u8>) {
     match std::str::from_utf8(payload) {
         Ok(text) => put_text(text, out),
         Err(_) => {
@@ -114,6 +143,16 @@ mod tests {
             r"\u{9b}2J \u{202e}evil\u{2066} \u{2028}\u{61c}\u{200f}"
         );
         assert_eq!(escaped(b"caf\xe9 \xff\xc3\xa9"), "caf\\xe9 \\xff\u{e9}");
+    }
+
+    #[test]
+    fn colour_is_round_what_was_looked_for_and_never_lets_an_entry_bring_its_own() {
+        let mut out = Vec::new();
+        let head = super::Head { lsn: 1, time: "T", milliseconds: 0, origin: super::Origin::Hidden };
+        let regex = regex::bytes::Regex::new("b*").unwrap();
+        super::encode_painted(head, b"abb\x1b[0mb\xff", Some(&regex), &mut out);
+        let expected = "\x1b[2m[1] T \x1b[0ma\x1b[1;31mbb\x1b[0m\\x1b[0m\x1b[1;31mb\x1b[0m\\xff";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
