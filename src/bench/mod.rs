@@ -34,7 +34,7 @@ mod turns;
 
 pub use histogram::Histogram;
 pub use payload::Payloads;
-pub(crate) use place::available_bytes;
+pub(crate) use place::{Mount, available_bytes};
 pub use place::{Place, ProcessIo};
 pub use raw::{Raw, read_bandwidth};
 pub use turns::{Measured, Rate, Slice, median, turns};
@@ -44,6 +44,9 @@ use crate::format::StoreId;
 use crate::format::entry::Entry;
 use crate::format::table::{Codec, TableFacts};
 use crate::sstable::TableBuilder;
+
+/// A flush that is faster than this comes from a cache that keeps its power, or did not happen.
+pub(crate) const FLUSH_TOO_FAST: std::time::Duration = std::time::Duration::from_micros(15);
 
 /// Bytes of the entries that the targets are stated for.
 pub const PAYLOAD_BYTES: usize = 200;

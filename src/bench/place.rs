@@ -21,8 +21,7 @@ impl Place {
     /// Of a directory that exists.
     pub fn of(dir: &Path) -> Place {
         let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mount = Mount::of(&table, &dir);
+        let mount = Mount::of_dir(&dir);
         Place {
             device: mount.as_ref().map_or_else(unknown, device),
             file_system: mount.map_or_else(unknown, |mount| format!("{} ({})", mount.kind, mount.options)),
@@ -55,15 +54,37 @@ fn kernel() -> String {
 
 /// A line of /proc/self/mountinfo.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Mount {
+pub(crate) struct Mount {
     number: String,
     at: PathBuf,
-    kind: String,
+    /// Type of the file system.
+    pub(crate) kind: String,
     source: String,
-    options: String,
+    /// How it is mounted here.
+    pub(crate) options: String,
+    /// How it is mounted everywhere.
+    pub(crate) super_options: String,
 }
 
 impl Mount {
+    /// The mount that an absolute path without links lies in; `None` where the system does not tell.
+    pub(crate) fn of_dir(dir: &Path) -> Option<Mount> {
+        Mount::of(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), dir)
+    }
+
+    /// The directory of its disk in /sys; a file system without a disk of its own has none.
+    pub(crate) fn disk(&self) -> Option<PathBuf> {
+        let sys = fs::canonicalize(Path::new("/sys/dev/block").join(&self.number)).ok()?;
+        // A partition has its queue in the directory of the whole disk.
+        Some(if sys.join("queue").is_dir() { sys } else { sys.parent()?.to_owned() })
+    }
+
+    /// One with this type and these options.
+    #[cfg(test)]
+    pub(crate) fn example(kind: &str, options: &str, super_options: &str) -> Mount {
+        Mount::parse(&format!("22 1 254:0 / / {options} - {kind} /dev/vda {super_options}")).expect("it is such a line")
+    }
+
     /// The mount that `path` lies in: the longest mount point above it, the last one of several.
     fn of(table: &str, path: &Path) -> Option<Mount> {
         let mounts = table.lines().filter_map(Mount::parse);
@@ -75,11 +96,18 @@ impl Mount {
         let mut front = front.split(' ').skip(2);
         let (number, _, at, options) = (front.next()?, front.next()?, front.next()?, front.next()?);
         let mut back = back.split(' ');
-        let (kind, source) = (back.next()?, back.next()?);
+        let (kind, source, super_options) = (back.next()?, back.next()?, back.next().unwrap_or_default());
         let owned = str::to_owned;
         // The kernel writes a space in a path as an octal escape.
         let at = PathBuf::from(at.replace("\\040", " "));
-        Some(Mount { number: owned(number), at, kind: owned(kind), source: owned(source), options: owned(options) })
+        Some(Mount {
+            number: owned(number),
+            at,
+            kind: owned(kind),
+            source: owned(source),
+            options: owned(options),
+            super_options: owned(super_options),
+        })
     }
 }
 
@@ -159,6 +187,12 @@ mod tests {
         assert_eq!(kind("/tmpx"), Some(("254:0".to_owned(), "ext4".to_owned())));
         assert_eq!(kind("/mnt/my card/till"), Some(("179:2".to_owned(), "f2fs".to_owned())));
         assert_eq!(Mount::of("", Path::new("/")), None);
+    }
+
+    #[test]
+    fn a_line_tells_the_options_of_both() {
+        let mount = Mount::of(TABLE, Path::new("/var")).unwrap();
+        assert_eq!((mount.options.as_str(), mount.super_options.as_str()), ("rw,relatime", "rw,discard"));
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(crate) enum Subcommands {
     Vacuum(super::vacuum::VacuumArgs),
     Ctl(CtlArgs),
     Bench(super::bench::BenchArgs),
+    Doctor(super::doctor::DoctorArgs),
     Config(super::config::ConfigArgs),
     Completions(super::manual::CompletionsArgs),
     Man(super::manual::ManArgs),

@@ -15,6 +15,7 @@ mod config;
 mod ctl;
 mod daemon;
 mod damage;
+mod doctor;
 mod exit;
 mod export;
 mod filter;
@@ -91,6 +92,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Ctl(args) => ctl::run(args),
         Subcommands::Vacuum(args) => vacuum::run(args),
         Subcommands::Bench(args) => bench::run(args),
+        Subcommands::Doctor(args) => doctor::run(args),
         Subcommands::Config(args) => config::run(args),
         Subcommands::Completions(args) => manual::completions(&args),
         Subcommands::Man(args) => manual::man(args),

@@ -17,6 +17,8 @@ mod confirm;
 mod ctl;
 #[cfg(all(feature = "cli", unix))]
 mod daemon;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod doctor;
 #[cfg(feature = "cli")]
 mod export;
 #[cfg(feature = "cli")]

@@ -57,9 +57,20 @@ fn a_second_run_goes_on_behind_the_first() {
 
 #[test]
 fn every_command_has_help_with_examples_and_its_exit_codes() {
-    for command in
-        ["daemon", "ingest", "append", "tail", "ctl", "query", "export", "stats", "config", "completions", "man"]
-    {
+    for command in [
+        "daemon",
+        "ingest",
+        "append",
+        "tail",
+        "ctl",
+        "query",
+        "export",
+        "stats",
+        "doctor",
+        "config",
+        "completions",
+        "man",
+    ] {
         let help = run(&[command, "--help"]).expect(0);
         for part in ["Examples:", "Exit codes:", "Usage:"] {
             assert!(help.text().contains(part), "{command}: {part}");

@@ -6,14 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::measure::{Candidate, Case, Found, Way};
-use crate::bench::{Histogram, Measured};
+use crate::bench::{FLUSH_TOO_FAST, Histogram, Measured};
 use crate::format::FlushMode;
 use crate::io::SyncMethod;
 
 /// How much better than `auto` a way must be before it is worth a setting: less is noise.
 const WORTH_IT: f64 = 1.15;
-/// A flush that is faster than this comes from a cache that keeps its power, or did not happen.
-const SUSPICIOUS: Duration = Duration::from_micros(15);
 /// A confirmation that may take longer than this is felt at the till.
 const SLOW: Duration = Duration::from_millis(200);
 
@@ -64,7 +62,7 @@ fn advise(found: &Found) -> Advice {
             ),
         ),
     };
-    let warning = (found.raw.quantile(0.5) < SUSPICIOUS).then_some(
+    let warning = (found.raw.quantile(0.5) < FLUSH_TOO_FAST).then_some(
         "this device answers a flush faster than any medium can write: it has a cache that keeps its power, or it does \
          not flush at all; in the second case nothing on it survives a power cut",
     );
