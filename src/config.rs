@@ -28,7 +28,7 @@ use sources::Sources;
 use value::{Value, Wrong, parse_texts, parse_toml, split_list};
 
 /// Environment variables that are not settings of the table.
-const OTHER_VARIABLES: [&str; 2] = ["KIFA_DATA_DIR", "KIFA_LOG"];
+const OTHER_VARIABLES: [&str; 3] = ["KIFA_DATA_DIR", "KIFA_LOG", "KIFA_PAGER"];
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -153,6 +153,8 @@ fn a_variable_that_is_no_setting_is_pointed_out() {
     let place = Place::new();
     let ran = daemon(&place, "", &[("KIFA_FLUSHMODE", "normal")], &["--stdin"]).expect(0);
     assert!(ran.stderr.contains("KIFA_FLUSHMODE is not a setting"), "{}", ran.stderr);
+    let ran = daemon(&place, "", &[("KIFA_PAGER", "more")], &["--stdin"]).expect(0);
+    assert!(!ran.stderr.contains("is not a setting"), "{}", ran.stderr);
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod ctl;
 #[cfg(all(feature = "cli", unix))]
 mod daemon;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod docs;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod doctor;
 #[cfg(feature = "cli")]
 mod export;

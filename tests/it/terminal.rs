@@ -18,6 +18,12 @@ type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], bool);
 /// Runs the command with a terminal as its standard output; what came out there, with its line ends as LF.
 #[track_caller]
 fn on_terminal(command: &mut Command) -> (Ran, String) {
+    with_terminal(command, |command, terminal| command.stdout(terminal).stderr(Stdio::piped()))
+}
+
+/// Runs the command with a terminal where `give` puts it.
+#[track_caller]
+pub(crate) fn with_terminal(command: &mut Command, give: impl Fn(&mut Command, File) -> &mut Command) -> (Ran, String) {
     let master = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -27,8 +33,9 @@ fn on_terminal(command: &mut Command) -> (Ran, String) {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NOCTTY.bits() as i32);
         options.read(true).write(true).open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()))).unwrap()
     };
-    let child = command.stdout(open()).stderr(Stdio::piped()).spawn().unwrap();
-    command.stdout(Stdio::null());
+    let child = give(command, open()).spawn().unwrap();
+    // The command keeps what it was given.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let reader = std::thread::spawn(move || {
         let mut screen = Vec::new();
         // The last one to close the other end makes this an error, which is the end.
