@@ -22,6 +22,9 @@ const ABOUT: &[(&str, &str)] = &[
     ("storage.compaction_enabled", "Merge tables"),
     ("storage.compression", "How tables are compressed; zstd takes half the space of lz4 for JSON, at twice the cost"),
     ("storage.io_backend", "Who does the I/O; auto is io_uring where the kernel allows it"),
+    ("retention.max_age", "Delete tables whose youngest entry is older than this, oldest first; 0: never"),
+    ("retention.max_size_mib", "Delete the oldest tables while the store takes more room than this; 0: never"),
+    ("retention.min_free_mib", "Delete the oldest tables while the file system has less room than this; 0: never"),
     (
         "wal.flush_mode",
         "When entries are synced; normal: up to 49 confirmed entries at risk, cautious: none, emergency: none, and no \
@@ -45,6 +48,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("ingester.files_max", "Files followed at once"),
     ("ingester.file_rescan", "How often files are looked at whatever the system has notified"),
     ("ingester.file_watch", "How changes of files are noticed; poll is for file systems that notify nobody, as NFS"),
+    ("daemon.metrics", "Serve numbers for Prometheus at /metrics and a check at /healthz, as \"127.0.0.1:9464\""),
     ("sources.confirm", "Answer each entry of standard input, TCP and Unix sockets with OK and its number"),
     ("sources.file_from", "Where a file begins that the store has not seen before"),
     ("sources.stdin", "Read standard input, one entry per line; or { confirm = true, name = \"till\" }"),

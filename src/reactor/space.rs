@@ -14,7 +14,8 @@ pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> 
         match attempt().await {
             Err(cause) if is_no_space(&cause) => {
                 ops.no_space_ns.set(ops.env.mono_ns().max(1));
-                tracing::warn!("{cause}; free some space: the log goes on by itself, and appends wait if they must");
+                let remedy = if is_out_of_files(&cause) { "raise the limit of open files" } else { "free some space" };
+                tracing::warn!("{cause}; {remedy}: the log goes on by itself, and appends wait if they must");
                 ops.sleep(RETRY).await;
             }
             outcome => return outcome,
@@ -22,10 +23,26 @@ pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> 
     }
 }
 
-/// Whether an attempt may start anew, with new files. Not after a failed sync of a directory, whatever the reason: there
-/// is only the one, and a second sync of it could succeed and leave names behind that are not durable.
+/// Whether an attempt may start anew, with new files. Not after a failed sync of a directory: there is only the one, and a
+/// second sync of it could succeed and leave names behind that are not durable.
 pub(crate) fn is_no_space(cause: &Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(cause, Error::Io { op, source, .. }
-        if *op != SYNC_DIR && matches!(source.kind(), StorageFull | QuotaExceeded))
+    let is_full = matches!(cause, Error::Io { op, source, .. }
+        if *op != SYNC_DIR && matches!(source.kind(), StorageFull | QuotaExceeded));
+    is_full || is_out_of_files(cause)
+}
+
+/// Whether the process, or the system, has too many files open: clients can bring that about, and it passes. Only opening
+/// fails so; a directory that could not be opened was not synced in vain.
+fn is_out_of_files(cause: &Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        matches!(cause, Error::Io { source, .. } if matches!(Errno::from_io_error(source), Some(Errno::MFILE | Errno::NFILE)))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = cause;
+        false
+    }
 }

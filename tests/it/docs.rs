@@ -166,6 +166,8 @@ impl Sandbox {
 
     fn sh(&self, line: &str) -> Ran {
         let line = line.replace("cargo run --release -- ", "kifa ").replace("/var/lib/kifa", "./data");
+        // Any port will do, so that two runs of these tests do not meet.
+        let line = line.replace("127.0.0.1:7000", "127.0.0.1:0").replace("127.0.0.1:9464", "127.0.0.1:0");
         // The shell gets the environment without the tester's own settings from here.
         let cleared = kifa(&[]);
         let mut command = Command::new("sh");
@@ -179,7 +181,9 @@ impl Sandbox {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.place.beside("bin").display()));
         if line.contains("tail ") && line.contains(" -f") {
-            until_it_prints(&mut command)
+            until_it_prints(&mut command, false)
+        } else if line.starts_with("kifa daemon ") && !line.contains("--stdin") {
+            until_it_prints(&mut command, true)
         } else {
             to_its_end(&mut command)
         }
@@ -212,9 +216,9 @@ fn to_its_end(command: &mut Command) -> Ran {
     Ran { code: status.code(), stdout: out.join().unwrap().unwrap(), stderr: err.join().unwrap().unwrap() }
 }
 
-/// For what goes on for ever: it is stopped when it has printed something, which is a success.
+/// For what goes on for ever: it is stopped when it has printed something (a daemon on standard error), which is a success.
 #[track_caller]
-fn until_it_prints(command: &mut Command) -> Ran {
+fn until_it_prints(command: &mut Command, is_daemon: bool) -> Ran {
     let path = tempfile::NamedTempFile::new().unwrap();
     // In the shell's place, so that a signal reaches the program.
     let line = format!("exec {}", command.get_args().nth(1).unwrap().to_str().unwrap());
@@ -226,7 +230,12 @@ fn until_it_prints(command: &mut Command) -> Ran {
             None => exec.env_remove(name),
         };
     }
-    let mut child = exec.stdout(path.reopen().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+    let (printed, other) = (path.reopen().unwrap(), Stdio::null());
+    let exec = match is_daemon {
+        true => exec.stdout(other).stderr(printed),
+        false => exec.stdout(printed).stderr(other),
+    };
+    let mut child = exec.spawn().unwrap();
     wait_until("something is printed", || path.as_file().metadata().unwrap().len() > 0);
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
