@@ -92,7 +92,7 @@ pub(crate) struct Config {
 /// A setting that has another value than it had.
 #[derive(Clone, Debug)]
 pub(crate) struct Difference {
-    key: &'static Key,
+    pub(crate) key: &'static Key,
     /// Old and new value.
     texts: (String, String),
     origin: Origin,

@@ -31,10 +31,26 @@ impl fmt::Display for Key {
     }
 }
 
+/// Limits of connections that change for those that are there, too. The others are those of buffers that were made at the
+/// start.
+const LIVE_LIMITS: [&str; 6] = [
+    "connections_max",
+    "connections_per_address_max",
+    "connection_buffer_kib",
+    "partial_buffer_mib",
+    "idle_timeout",
+    "line_timeout",
+];
+
 impl Key {
     /// Whether a running daemon puts a new value into effect when it reads its configuration again.
     pub(crate) fn is_live(&self) -> bool {
-        matches!((self.table, self.name), ("wal", "flush_mode"))
+        self.is_flush_mode() || (self.table == "ingester" && LIVE_LIMITS.contains(&self.name))
+    }
+
+    /// Whether it is the flush mode, which the log itself has to change.
+    pub(crate) fn is_flush_mode(&self) -> bool {
+        (self.table, self.name) == ("wal", "flush_mode")
     }
 
     /// Whether a layer may give it many values.

@@ -61,7 +61,7 @@ use crate::source::names::Registry;
 use crate::source::net::{Net, listen::Inherited};
 use crate::source::stdin::Stdin;
 use bell::Bell;
-use control::ModeControl;
+use control::{LimitControl, ModeControl};
 use notify::{Notifier, watchdog_interval};
 use signals::{Signal, Signals};
 use stop::Stop;
@@ -110,13 +110,13 @@ pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -
     let names = Registry::new(log.recovered_checkpoints());
     let (board, stop) = (Board::default(), Stop::default());
     let context = Context { log: &log, names: &names, board: &board, stop: &stop };
-    let modes = ModeControl::new(config.options.flush_mode);
+    let (modes, limits) = (ModeControl::new(config.options.flush_mode), LimitControl::default());
     let watchdog = watchdog_interval(&variable).map(|interval| (interval, Watchdog::default()));
     let end = refuse_unsupported(config).and_then(|()| {
         let metrics = open_metrics(config, context)?;
-        let sources = open_sources(config, context, &modes)?;
-        let (modes, signals, notifier) = (&modes, &signals, &notifier);
-        run_sources(sources, context, Service { config, reload, modes, signals, notifier, watchdog, metrics })
+        let sources = open_sources(config, context, (&modes, &limits))?;
+        let (modes, limits, signals, notifier) = (&modes, &limits, &signals, &notifier);
+        run_sources(sources, context, Service { config, reload, modes, limits, signals, notifier, watchdog, metrics })
     });
     let closed = log.close();
     let end = end.and_then(|end| closed.map(|()| end));
@@ -162,6 +162,9 @@ fn status(config: &Config, log: &Log) -> String {
     format!("Reading from {sources}, flush mode {}", log.flush_mode())
 }
 
+/// What may be changed while sources run.
+pub(crate) type Controls<'a> = (&'a ModeControl, &'a LimitControl);
+
 /// An open source: runs to its end on a thread of its own.
 struct Running<'a> {
     name: &'static str,
@@ -185,7 +188,7 @@ fn open_metrics<'a>(_config: &Config, _context: Context<'a>) -> Result<Option<Se
     Ok(None)
 }
 
-fn open_sources<'a>(config: &Config, context: Context<'a>, modes: &'a ModeControl) -> Result<Vec<Running<'a>>> {
+fn open_sources<'a>(config: &Config, context: Context<'a>, controls: Controls<'a>) -> Result<Vec<Running<'a>>> {
     let mut sources = Vec::new();
     if let Some(stdin) = &config.sources.stdin {
         let stdin = Stdin::open(stdin, context)?;
@@ -200,9 +203,9 @@ fn open_sources<'a>(config: &Config, context: Context<'a>, modes: &'a ModeContro
     #[cfg(unix)]
     open_files(config, context, &mut sources)?;
     #[cfg(unix)]
-    open_sockets(config, context, modes, &mut sources)?;
+    open_sockets(config, context, controls, &mut sources)?;
     #[cfg(not(unix))]
-    let _ = modes;
+    let _ = controls;
     Ok(sources)
 }
 
@@ -221,10 +224,10 @@ fn open_files<'a>(config: &Config, context: Context<'a>, sources: &mut Vec<Runni
 fn open_sockets<'a>(
     config: &Config,
     context: Context<'a>,
-    modes: &'a ModeControl,
+    controls: Controls<'a>,
     sources: &mut Vec<Running<'a>>,
 ) -> Result<()> {
-    let net = Net::open(config, context, modes, Inherited::new(inherit::descriptors()?)?)?;
+    let net = Net::open(config, context, controls, Inherited::new(inherit::descriptors()?)?)?;
     if !net.has_sources() {
         let running = Arc::new(AtomicUsize::new(sources.len()));
         for source in &mut *sources {
@@ -266,6 +269,7 @@ struct Service<'a> {
     config: &'a Config,
     reload: Reload<'a>,
     modes: &'a ModeControl,
+    limits: &'a LimitControl,
     signals: &'a Signals,
     notifier: &'a Notifier,
     watchdog: Option<(std::time::Duration, Watchdog)>,
@@ -314,6 +318,7 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
             news,
             changes,
             reload: service.reload,
+            limits: service.limits,
             config: service.config.clone(),
             watchdog: service.watchdog,
             running,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::bell::Bell;
+use super::control::LimitControl;
 use super::modes::Change;
 use super::notify::Notifier;
 use super::signals::{Signal, Signals};
@@ -43,6 +44,8 @@ pub(super) struct Supervisor<'a> {
     /// Where changes of the flush mode are asked for.
     pub(super) changes: Sender<Change>,
     pub(super) reload: Reload<'a>,
+    /// For the thread that serves connections.
+    pub(super) limits: &'a LimitControl,
     /// What is in force: settings that need a restart stay as they were at the start.
     pub(super) config: Config,
     pub(super) watchdog: Option<(Duration, Watchdog)>,
@@ -165,7 +168,9 @@ impl Supervisor<'_> {
                 warn!("the configuration was read again: {difference}; that needs a restart");
             }
         }
-        if differences.iter().any(|difference| difference.is_live) {
+        // Limits that need a restart stay in this configuration as they were.
+        self.limits.change(self.config.sources.limits);
+        if differences.iter().any(|difference| difference.key.is_flush_mode()) {
             self.reloads += 1;
             self.change(Change::Reconfigured(new.options.flush_mode));
         } else {

@@ -181,19 +181,22 @@ fn sighup_puts_what_it_can_into_effect_and_names_the_rest() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("the configuration was read again: nothing has changed");
 
-    write("[wal]\nflush_mode = \"emergency\"\nsegment_size_mib = 2\n[ingester]\nidle_timeout = \"10s\"\n");
+    write(
+        "[wal]\nflush_mode = \"emergency\"\nsegment_size_mib = 2\n[ingester]\nidle_timeout = \"10s\"\nclients_max = 7\n",
+    );
     daemon.signal(Signal::HUP);
     let line = daemon.wait_for("wal.flush_mode");
     let expected = format!("wal.flush_mode: normal → emergency, from {} line 4", file.display());
     assert!(line.ends_with(&expected), "{line}");
     assert!(daemon.wait_for("wal.segment_size_mib: 16 → 2, from ").ends_with("; that needs a restart"));
-    assert!(daemon.wait_for("ingester.idle_timeout: 24h → 10s, from ").ends_with("; that needs a restart"));
+    assert!(daemon.wait_for("ingester.idle_timeout: 24h → 10s, from ").ends_with("kifa.toml line 7"));
+    assert!(daemon.wait_for("ingester.clients_max: 1024 → 7, from ").ends_with("; that needs a restart"));
     daemon.wait_for("flush mode normal → emergency (the configuration was read again)");
 
     // What needs a restart is named until there was one; what is in force is not named again.
     daemon.signal(Signal::HUP);
     assert!(daemon.wait_for("was read again: ").contains("wal.segment_size_mib"));
-    daemon.wait_for("ingester.idle_timeout");
+    daemon.wait_for("ingester.clients_max");
 
     for (wrong, what) in [
         ("[wal]\nflush_mode = \"norml\"\n", "line 4: wal.flush_mode is \"norml\"; it must be one of"),

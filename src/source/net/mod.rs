@@ -64,7 +64,8 @@ use slab::Slab;
 use tracing::info;
 
 use crate::config::Config;
-use crate::daemon::control::ModeControl;
+use crate::daemon::Controls;
+use crate::daemon::control::LimitControl;
 use crate::daemon::stop::Stop;
 use crate::engine::Log;
 use crate::error::{Error, Result};
@@ -101,6 +102,9 @@ pub(crate) struct Net<'a> {
     log: &'a Log,
     stop: &'a Stop,
     hub: Hub<'a>,
+    changed_limits: &'a LimitControl,
+    /// Descriptors that followed files may take.
+    files_max: usize,
     poll: Poll,
     events: Events,
     watch: Watch,
@@ -139,12 +143,12 @@ impl<'a> Net<'a> {
     pub(crate) fn open(
         config: &Config,
         context: Context<'a>,
-        modes: &'a ModeControl,
+        (modes, changed_limits): Controls<'a>,
         mut inherited: Inherited,
     ) -> Result<Net<'a>> {
         let limits = config.sources.limits;
-        let files = if config.sources.files.is_empty() { 0 } else { config.sources.file_limits.files_max };
-        let descriptor_max = accept::raise_descriptor_limit(limits.connections_max, files);
+        let files_max = if config.sources.files.is_empty() { 0 } else { config.sources.file_limits.files_max };
+        let descriptor_max = accept::raise_descriptor_limit(limits.connections_max, files_max);
         let now = Instant::now();
         let mut hub = Hub::new(context, modes, limits, now);
         let mut listeners = Vec::new();
@@ -182,10 +186,13 @@ impl<'a> Net<'a> {
             let _ = waker.wake();
         });
         context.stop.on_request(Arc::clone(&wake));
+        changed_limits.on_change(Arc::clone(&wake));
         Ok(Net {
             log: context.log,
             stop: context.stop,
             hub,
+            changed_limits,
+            files_max,
             poll,
             events: Events::with_capacity(1024),
             watch: context.log.watch(wake),
@@ -243,6 +250,12 @@ impl<'a> Net<'a> {
             }
             self.hub.now = Instant::now();
             self.note_events();
+            if let Some(limits) = self.changed_limits.take() {
+                self.hub.limits = limits;
+                self.descriptor_max = accept::raise_descriptor_limit(limits.connections_max, self.files_max);
+                // Every deadline is looked at anew.
+                self.next_deadline = Some(self.hub.now);
+            }
             self.expire();
             if self.stop.is_requested() {
                 self.begin_to_stop();

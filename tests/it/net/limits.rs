@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Client, Served, lsn};
 use crate::program::{Place, wait_until};
 
@@ -82,6 +84,31 @@ fn who_says_nothing_or_never_ends_a_line_is_told_and_disconnected() {
     lsn(&busy.line());
     trickle.join().unwrap();
     assert_eq!(served.status()["sources"][0]["refused"], 1);
+    served.stop();
+}
+
+#[test]
+fn limits_that_are_read_again_hold_for_connections_that_are_there() {
+    let place = Place::new();
+    let config = |limits: &str| format!("[ingester]\n{limits}\n[sources]\ntcp = [\"127.0.0.1:0\"]\nconfirm = true\n");
+    let served = place.serve_config(&config("connections_max = 9"));
+    let (mut idle, mut other) = (served.tcp(), served.tcp());
+    other.send(b"one\n");
+    assert_eq!(other.line(), "OK 1");
+    let reload = |limits: &str| {
+        std::fs::write(place.beside("kifa.toml"), config(limits)).unwrap();
+        kill_process(Pid::from_child(&served.child), Signal::HUP).unwrap();
+    };
+    reload("connections_max = 2");
+    wait_until("a third connection is too many", || {
+        let mut third = served.tcp();
+        third.send(b"two\n");
+        third.line().starts_with("ERR busy ")
+    });
+    reload("connections_max = 2\nidle_timeout = \"1s\"");
+    for connection in [&mut idle, &mut other] {
+        assert_eq!(connection.rest(), "ERR timeout nothing was said for 1 s\n");
+    }
     served.stop();
 }
 
@@ -192,7 +219,7 @@ fn connections_do_not_take_the_descriptors_that_the_log_needs() {
 
 #[test]
 fn running_out_of_descriptors_neither_spins_nor_kills() {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    use rustix::process::{Resource, Rlimit, prlimit};
     let place = Place::new();
     let served = place.serve(&["--tcp", "127.0.0.1:0", "--confirm", "--segment-size-mib", "1"]);
     let mut first = served.tcp();
