@@ -34,7 +34,7 @@ pub(crate) fn run(args: ExportArgs) -> Result<Exit, Failure> {
     let filters = &args.selection.filters;
     let (filter, shown) = (filters.filter()?, filters.shown(args.format)?);
     let range = scan::range(&args.selection)?;
-    let reader = Reader::open(&dir).map_err(Failure::read)?;
+    let reader = Reader::open_what_is_left(&dir).map_err(Failure::read)?;
     let scan = reader.scan(range).map_err(Failure::read)?;
     if args.output.as_os_str() == "-" {
         return to_stdout(scan, &args, filter, shown);

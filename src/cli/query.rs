@@ -19,7 +19,7 @@ pub(crate) fn run(args: QueryArgs) -> Result<Exit, Failure> {
     let (mut filter, shown) = (filters.filter()?, filters.shown(args.format)?);
     let range = scan::range(&args.selection)?;
     let signals = if args.follow { Some(follow::signals()?) } else { None };
-    let reader = Reader::open(&dir).map_err(Failure::read)?;
+    let reader = Reader::open_what_is_left(&dir).map_err(Failure::read)?;
     if let Some(signals) = signals {
         let plan = Plan { reader: &reader, dir: &dir, range, limit: *limit, filter, shown, format: args.format };
         return follow::run(plan, &signals, Told::default(), 0);

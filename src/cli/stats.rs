@@ -21,7 +21,7 @@ use crate::query::{Reader, StoreStats};
 pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
     logging::start("warn").map_err(Failure::read)?;
     let dir = data_dir(args.data_dir, variable).map_err(|error| Failure::read(error.message))?;
-    let stats = Reader::open(&dir).and_then(|reader| reader.stats()).map_err(Failure::read)?;
+    let stats = Reader::open_what_is_left(&dir).and_then(|reader| reader.stats()).map_err(Failure::read)?;
     let daemon = if stats.writer_alive { ask_daemon(&dir) } else { None };
     let text = match args.format {
         StatsFormat::Text => text(&stats, daemon.as_ref().map(|daemon| &daemon.status)),

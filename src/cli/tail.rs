@@ -78,7 +78,7 @@ pub(crate) fn run(args: TailArgs) -> Result<Exit, Failure> {
     let (filter, shown) = (args.filters.filter()?, args.filters.shown(args.format)?);
     // Without -f a signal may end it at once, as it does by itself.
     let signals = if args.follow { Some(follow::signals()?) } else { None };
-    let reader = Reader::open(&dir).map_err(Failure::read)?;
+    let reader = Reader::open_what_is_left(&dir).map_err(Failure::read)?;
     let mut range = ScanRange { from_ns: args.from_time.unwrap_or(0), ..ScanRange::default() };
     range.from_lsn = Lsn(args.after_lsn.map_or(0, |after| after.saturating_add(1)));
     let lines = args.lines.or(args.after_lsn.is_none().then_some(LINES_DEFAULT));

@@ -33,7 +33,7 @@ mod vouch;
 #[cfg(feature = "cli")]
 pub(crate) use follow::Follow;
 pub use scan::Scan;
-use view::View;
+use view::{Lost, View};
 use vouch::Writer;
 
 /// A store open for reading. Each scan sees the store as it is when the scan begins.
@@ -61,6 +61,7 @@ pub struct Reader {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     writer: Writer,
+    lost: Lost,
 }
 
 impl Reader {
@@ -76,12 +77,23 @@ impl Reader {
     /// # Errors
     /// [`Error::NotAStore`](crate::Error::NotAStore); [`Error::Io`](crate::Error::Io) where the directory cannot be read.
     pub fn open(dir: impl AsRef<Path>) -> Result<Reader> {
-        let dir = dir.as_ref().to_path_buf();
+        Reader::open_by(dir.as_ref(), Lost::Refused)
+    }
+
+    /// As [`Reader::open`], and reads what the files hold where the manifest is lost, damaged or old: each scan ends with
+    /// an error that says so.
+    #[cfg(feature = "cli")]
+    pub(crate) fn open_what_is_left(dir: impl AsRef<Path>) -> Result<Reader> {
+        Reader::open_by(dir.as_ref(), Lost::Rebuilt)
+    }
+
+    fn open_by(dir: &Path, lost: Lost) -> Result<Reader> {
+        let dir = dir.to_path_buf();
         let vfs = Arc::new(RealVfs::open(&dir).map_err(|cause| crate::engine::cannot_open(&dir, cause))?);
         crate::engine::check_links(&dir)?;
-        view::check_is_store(&*vfs, &dir)?;
+        view::check_is_store(&*vfs, &dir, lost)?;
         let writer = Writer::of_store(&dir);
-        Ok(Reader { vfs, dir, writer })
+        Ok(Reader { vfs, dir, writer, lost })
     }
 
     /// A reader of a simulated store.
@@ -93,7 +105,7 @@ impl Reader {
     /// A reader of a simulated store beside this writer.
     #[cfg(any(test, feature = "sim"))]
     fn beside(vfs: Arc<dyn Vfs>, writer: Writer) -> Reader {
-        Reader { vfs, dir: PathBuf::from("(simulated)"), writer }
+        Reader { vfs, dir: PathBuf::from("(simulated)"), writer, lost: Lost::Refused }
     }
 
     /// Entries of `range`, each once, in order.
@@ -127,7 +139,8 @@ impl Reader {
     }
 
     fn view(&self) -> Result<View> {
-        View::take(&*self.vfs, &self.dir, &self.writer).map_err(|cause| crate::engine::within(&self.dir, cause))
+        View::take(&*self.vfs, &self.dir, &self.writer, self.lost)
+            .map_err(|cause| crate::engine::within(&self.dir, cause))
     }
 }
 

@@ -148,7 +148,8 @@ impl<'r> Scan<'r> {
         let beyond = self.view.last_lsn < to_lsn;
         let is_asked_for = |number: usize| match self.view.damage[number].lsns {
             Some((first, last)) => first <= to_lsn && last >= from_lsn,
-            None => beyond,
+            // Nothing tells which entries a lost manifest would have named.
+            None => beyond || self.view.damage[number].kind == survey::Kind::Manifest,
         };
         let log = log.into_iter().filter_map(|(number, part)| match part {
             Some(part) => Some(Part::Log(part)),

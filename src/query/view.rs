@@ -5,7 +5,8 @@
 //! as far as it vouches for it (it alone knows); when there is none, as far as it validates, marked unconfirmed.
 //!
 //! Damage of the log does not end the look: what [`crate::survey`] takes behind it is part of it, and each damaged place is
-//! reported when its turn comes.
+//! reported when its turn comes. Nor does a manifest that is lost, damaged or old, for those who ask for it
+//! ([`Lost::Rebuilt`]): the files tell what they hold, and what is wrong is reported last.
 //!
 //! Memory: one reference per group of the log behind the checkpoint, which the memtable's size bounds.
 
@@ -21,11 +22,11 @@ use crate::io::Vfs;
 use crate::manifest;
 use crate::query::vouch::Writer;
 use crate::reactor::open::{Ground, merge_gaps, survey};
-use crate::survey::Wound;
 #[cfg(feature = "cli")]
 use crate::survey::log::GroupRef;
 use crate::survey::log::{LogSurvey, Part, survey as survey_log};
 use crate::survey::tolerant::{Tolerant, Unreadable};
+use crate::survey::{Kind, Wound};
 use crate::wal::files::WalFiles;
 use crate::wal::replay::{Replay, Tail};
 
@@ -33,6 +34,16 @@ use crate::wal::replay::{Replay, Tail};
 const SEARCH_BYTES: u64 = 4 << 20;
 /// How often a look is taken anew before giving up.
 const RETRIES_MAX: usize = 100;
+
+/// What becomes of a manifest that is lost, damaged or old.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lost {
+    /// It is an error.
+    Refused,
+    /// One is made from the files.
+    #[cfg(feature = "cli")]
+    Rebuilt,
+}
 
 /// See the module's page.
 pub(super) struct View {
@@ -53,7 +64,7 @@ pub(super) struct View {
     pub(super) clock_steps: Vec<ClockStep>,
     /// What replay found; `None` where the log is damaged.
     pub(super) replay: Option<Replay>,
-    /// What cannot be read of the log, in its order.
+    /// What cannot be read of the log, in its order; then what is wrong with the manifest.
     pub(super) damage: Vec<Wound>,
     pub(super) writer_alive: bool,
 }
@@ -63,15 +74,15 @@ impl View {
     ///
     /// Damage is believed when it is found twice in a row, in the same place, under the same manifest: beside a running
     /// writer a group may be read before it was written, and one behind it after that.
-    pub(super) fn take(vfs: &dyn Vfs, dir: &Path, writer: &Writer) -> Result<View> {
+    pub(super) fn take(vfs: &dyn Vfs, dir: &Path, writer: &Writer, lost: Lost) -> Result<View> {
         let mut suspected: Option<(u64, Error)> = None;
         for _ in 0..RETRIES_MAX {
             // What could not be read the last time counts only if it cannot be read this time.
             let unreadable = Unreadable::default();
             let tolerant = Tolerant::new(vfs, unreadable.clone());
-            let Some(manifest) = newest_manifest(vfs, dir)? else { continue };
+            let Some((manifest, wound)) = load_manifest(vfs, &tolerant, dir, lost)? else { continue };
             let generation = manifest.generation;
-            let view = View::read(&tolerant, &unreadable, manifest, writer);
+            let view = View::read(&tolerant, &unreadable, (manifest, wound), writer);
             let damage = match &view {
                 Ok(view) => view.damage.first().map(Wound::to_error),
                 Err(cause @ Error::Corrupt(_)) => Some(cause.clone()),
@@ -104,13 +115,22 @@ impl View {
             && newest.first_segment <= self.files.live.last_key_value().map_or(u64::MAX, |(&number, _)| number)
     }
 
-    fn read(vfs: &dyn Vfs, unreadable: &Unreadable, manifest: Manifest, writer: &Writer) -> Result<View> {
+    fn read(
+        vfs: &dyn Vfs,
+        unreadable: &Unreadable,
+        (manifest, wound): (Manifest, Option<Wound>),
+        writer: &Writer,
+    ) -> Result<View> {
         let alive_before = writer.is_alive();
         // Before the log is read: what is durable by then is in the files by then.
         let vouched = if alive_before { writer.durable_lsn() } else { None };
-        manifest::check_join(&manifest)?;
+        let join = match manifest::check_join(&manifest) {
+            Err(Error::Corrupt(damage)) => Some(Wound::of(Kind::Join, &damage)),
+            checked => checked.map(|()| None)?,
+        };
         let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
         let mut log = survey_log(&files, &manifest, SEARCH_BYTES)?;
+        log.wounds.extend(join.into_iter().chain(wound));
         unreadable.explain(&mut log.wounds);
         let writer_alive = alive_before || writer.is_alive();
         let (last_lsn, unconfirmed) = extent(&manifest, &log, writer_alive.then(|| vouched.unwrap_or_default()));
@@ -159,10 +179,10 @@ fn extent(manifest: &Manifest, log: &LogSurvey, vouched: Option<Lsn>) -> (Lsn, O
     (found, (found > proven).then(|| proven.next()))
 }
 
-/// Whether there is a manifest; damage is for those who read on.
-pub(super) fn check_is_store(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+/// Whether there is a manifest, or may be made one; damage is for those who read on.
+pub(super) fn check_is_store(vfs: &dyn Vfs, dir: &Path, lost: Lost) -> Result<()> {
     for _ in 0..RETRIES_MAX {
-        if newest_manifest(vfs, dir)?.is_some() {
+        if load_manifest(vfs, &Tolerant::new(vfs, Unreadable::default()), dir, lost)?.is_some() {
             return Ok(());
         }
     }
@@ -171,6 +191,21 @@ pub(super) fn check_is_store(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
 
 fn changes_too_fast(dir: &Path) -> Error {
     Error::io("read", dir, io::Error::other("it changes faster than it can be read"))
+}
+
+/// The manifest to read by, and what is wrong with the store's own where this is another one. `None`: replaced meanwhile.
+#[cfg_attr(not(feature = "cli"), allow(unused_variables))]
+fn load_manifest(
+    vfs: &dyn Vfs,
+    tolerant: &Tolerant<'_>,
+    dir: &Path,
+    lost: Lost,
+) -> Result<Option<(Manifest, Option<Wound>)>> {
+    match lost {
+        Lost::Refused => Ok(newest_manifest(vfs, dir)?.map(|manifest| (manifest, None))),
+        #[cfg(feature = "cli")]
+        Lost::Rebuilt => crate::survey::store::load_manifest(tolerant, dir),
+    }
 }
 
 pub(super) fn newest_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Manifest>> {

@@ -159,7 +159,7 @@ fn unstable(wound: Wound) -> Wound {
 }
 
 /// The newest manifest; or one from the files, with what is wrong with the store's own. `None`: replaced meanwhile.
-fn load_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(Manifest, Option<Wound>)>> {
+pub(crate) fn load_manifest(vfs: &Tolerant<'_>, dir: &Path) -> Result<Option<(Manifest, Option<Wound>)>> {
     let found = manifest::find(vfs).map_err(|cause| Error::io("list", dir, cause))?;
     let damage = match found.generations.last() {
         Some(&newest) => match manifest::read(vfs, newest) {
@@ -181,6 +181,10 @@ fn load_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(Manifest, Option<W
     };
     if let Some(rebuilt) = rebuild(vfs)? {
         return Ok(Some((rebuilt, Some(damage))));
+    }
+    if let Some(cause) = vfs.unreadable().to_error() {
+        // Whether it is a store cannot be told.
+        return Err(cause);
     }
     let found = match look(vfs) {
         Ok(Ground::Foreign(found)) => found,

@@ -7,6 +7,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Kind, Wound};
+#[cfg(feature = "cli")]
+use crate::error::Error;
 use crate::format::BLOCK_BYTES;
 use crate::io::{DirEntry, Metadata, ReadAt, Vfs};
 
@@ -39,6 +41,13 @@ impl Unreadable {
             return;
         }
         ranges.push(Range { path: path.to_owned(), offset, end, cause: cause.to_string() });
+    }
+
+    /// The first of them, as an error.
+    #[cfg(feature = "cli")]
+    pub(crate) fn to_error(&self) -> Option<Error> {
+        let first = self.ranges().into_iter().next()?;
+        Some(Error::io("read", first.path, io::Error::other(first.cause)))
     }
 
     /// Tells the wounds of these files why, and adds one for each range that none of them covers.
@@ -76,6 +85,12 @@ pub(crate) struct Tolerant<'v> {
 impl<'v> Tolerant<'v> {
     pub(crate) fn new(vfs: &'v dyn Vfs, unreadable: Unreadable) -> Tolerant<'v> {
         Tolerant { vfs, unreadable }
+    }
+
+    /// What could not be read so far.
+    #[cfg(feature = "cli")]
+    pub(crate) fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
     }
 }
 

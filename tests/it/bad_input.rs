@@ -39,12 +39,30 @@ fn a_corrupt_manifest() {
     for command in READERS {
         assert_sentence(&untouched(&place, command, 2), "the newest manifest is invalid");
     }
+    assert_eq!(untouched(&place, READERS[0], 2).text().lines().count(), 300, "the files tell what they hold");
+    assert_sentence(&untouched(&place, &["query", "--to-lsn", "1"], 2), "the newest manifest is invalid");
     assert!(place.daemon(b"x\n", &[]).expect(65).stderr.contains("kifa recover"));
     untouched(&place, &["verify"], 1);
     place.run("recover", &["--accept"]).expect(0);
     assert_eq!(files(&place, "quarantine").len(), 1, "the corrupt one is kept");
     place.daemon(b"x\n", &[]).expect(0);
     assert_eq!(entries(&place), 301);
+}
+
+#[test]
+fn a_missing_manifest() {
+    let place = store_with_tables();
+    fs::remove_file(manifest(&place)).unwrap();
+    for command in READERS {
+        assert_sentence(&untouched(&place, command, 2), "the manifest is missing");
+    }
+    assert_eq!(untouched(&place, READERS[0], 2).text().lines().count(), 300);
+    // A table that is lost as well is a hole, and told.
+    fs::remove_file(&files(&place, "sst")[0]).unwrap();
+    let ran = untouched(&place, READERS[0], 2);
+    assert!((1..300).contains(&ran.text().lines().count()), "{}", ran.stderr);
+    assert_sentence(&ran, "it names no table for LSNs 1 to ");
+    assert!(place.daemon(b"x\n", &[]).expect(65).stderr.contains("the manifest is missing"));
 }
 
 #[test]
@@ -57,8 +75,9 @@ fn an_old_manifest_in_the_place_of_the_newest() {
     fs::remove_file(manifest(&place)).unwrap();
     fs::write(&old, bytes).unwrap();
     for command in READERS {
-        assert!(untouched(&place, command, 2).stderr.starts_with("kifa: "), "{command:?}");
+        assert_sentence(&untouched(&place, command, 2), "it is an old one");
     }
+    assert_eq!(untouched(&place, READERS[0], 2).text().lines().count(), 500);
     place.daemon(b"x\n", &[]).expect(65);
     untouched(&place, &["verify"], 1);
     let new = place.beside("new");
