@@ -130,7 +130,9 @@ impl fmt::Display for Error {
             Error::Corrupt(damage) => {
                 write!(f, "{damage}; nothing was changed: kifa verify tells what is good, kifa recover goes on with it")
             }
-            Error::Io { op, path, source } => write!(f, "cannot {op} {}: {source}", path.display()),
+            Error::Io { op, path, source } => {
+                write!(f, "cannot {op} {}: {source}{}", path.display(), remedy(source))
+            }
             Error::TooLarge { bytes, max } => {
                 write!(f, "{bytes} bytes are more than the log takes at once ({max}); nothing of it was stored")
             }
@@ -140,6 +142,21 @@ impl fmt::Display for Error {
                 write!(f, "the log stopped after a failure and takes nothing more until it is reopened: {cause}")
             }
         }
+    }
+}
+
+/// What to do about a failure that is not the program's to mend.
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::FileTooLarge => "; raise the limit on the size of files (ulimit -f, LimitFSIZE=)",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is read-only: if it became so by itself, look into the kernel's log, check it, and mount \
+             it again"
+        }
+        io::ErrorKind::QuotaExceeded => "; free some space, or raise the quota",
+        #[cfg(unix)]
+        _ if cause.raw_os_error() == Some(libc::EIO) => "; the device fails: look into the kernel's log",
+        _ => "",
     }
 }
 

@@ -49,6 +49,7 @@ use exit::{Exit, Failure};
 
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::daemon::signals::outlive_the_file_size_limit();
     let args: Vec<OsString> = args.into_iter().collect();
     let outcome = match parse(&args) {
         Ok(cli) => {

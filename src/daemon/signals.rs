@@ -34,7 +34,11 @@ impl fmt::Display for Signal {
 }
 
 #[cfg(unix)]
-pub(crate) use unix::Signals;
+pub(crate) use unix::{Signals, outlive_the_file_size_limit};
+
+/// There is no such signal.
+#[cfg(not(unix))]
+pub(crate) fn outlive_the_file_size_limit() {}
 
 #[cfg(unix)]
 mod unix {
@@ -45,7 +49,7 @@ mod unix {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
     use signal_hook::{flag, low_level};
 
     use super::Signal;
@@ -60,6 +64,12 @@ mod unix {
                 Signal::User2 => SIGUSR2,
             }
         }
+    }
+
+    /// Makes a write beyond the limit on the size of files an error with a sentence, as any other; by default its signal
+    /// kills. Where the handler cannot be had, it still does.
+    pub(crate) fn outlive_the_file_size_limit() {
+        let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     }
 
     /// Caught signals. The handlers stay until the process ends.

@@ -14,17 +14,16 @@
 //!   would prove them durable, and be taken for corruption.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{FlushMode, Lsn};
 use crate::io::{AlignedBuf, Durability};
 use crate::reactor::ops::Ops;
 use crate::reactor::segments::{self, Birth};
-use crate::reactor::space::until_space;
+use crate::reactor::space::{is_full, until_space};
 use crate::reactor::stage::{Pending, Reply, Request};
 use crate::reactor::{Core, IDLE, OVERDUE};
 use crate::wal::files::{Reusable, name_number};
@@ -174,7 +173,7 @@ impl Core {
             if manifest.current().newest_segment < newest {
                 match manifest.edit(|manifest| manifest.newest_segment = newest).await {
                     // A full disk keeps nobody from closing; what is not told only cannot be missed.
-                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+                    Err(cause) if is_full(&cause) => {}
                     edited => edited?,
                 }
             }

@@ -26,10 +26,14 @@ pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> 
 /// Whether an attempt may start anew, with new files. Not after a failed sync of a directory: there is only the one, and a
 /// second sync of it could succeed and leave names behind that are not durable.
 pub(crate) fn is_no_space(cause: &Error) -> bool {
+    let is_of_a_dir = matches!(cause, Error::Io { op, .. } if *op == SYNC_DIR);
+    (is_full(cause) && !is_of_a_dir) || is_out_of_files(cause)
+}
+
+/// Whether the disk, or what its user may have of it, is full.
+pub(super) fn is_full(cause: &Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let is_full = matches!(cause, Error::Io { op, source, .. }
-        if *op != SYNC_DIR && matches!(source.kind(), StorageFull | QuotaExceeded));
-    is_full || is_out_of_files(cause)
+    matches!(cause, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 /// Whether the process, or the system, has too many files open: clients can bring that about, and it passes. Only opening

@@ -18,6 +18,8 @@ mod ctl;
 #[cfg(all(feature = "cli", unix))]
 mod daemon;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod disk;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod docs;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod doctor;
@@ -59,5 +61,7 @@ mod terminal;
 mod vacuum;
 #[cfg(feature = "cli")]
 mod verify;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod volume;
 #[cfg(all(feature = "cli", unix))]
 mod vouch;

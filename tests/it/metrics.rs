@@ -238,7 +238,7 @@ fn an_address_is_checked_and_one_that_others_reach_is_warned_of() {
 
 /// A daemon on a small volume, with metrics.
 #[cfg(target_os = "linux")]
-fn on_volume(volume: &crate::systemd::Volume) -> (Daemon, SocketAddr) {
+fn on_volume(volume: &crate::volume::Volume) -> (Daemon, SocketAddr) {
     let store = volume.mountpoint.join("data");
     let mut command = kifa(&["daemon", "--stdin", "--metrics", "127.0.0.1:0", "-d", store.to_str().unwrap()]);
     let mut daemon = Daemon::start(command.args(["--segment-size-mib", "1", "--memtable-threshold-mib", "1"]));
@@ -250,7 +250,7 @@ fn on_volume(volume: &crate::systemd::Volume) -> (Daemon, SocketAddr) {
 #[test]
 fn a_log_that_cannot_commit_is_not_healthy_and_the_page_still_tells_why() {
     let place = Place::new();
-    let Some(volume) = crate::systemd::Volume::new(&place) else { return };
+    let Some(volume) = crate::volume::Volume::new(&place) else { return };
     let (mut daemon, address) = on_volume(&volume);
     daemon.write(b"one\n");
     wait_until("one entry is stored", || Page::of(address).value("kifa_confirmed_lsn") == 1.0);
@@ -280,7 +280,7 @@ fn a_log_that_cannot_commit_is_not_healthy_and_the_page_still_tells_why() {
 #[test]
 fn a_full_disk_is_not_healthy() {
     let place = Place::new();
-    let Some(volume) = crate::systemd::Volume::new(&place) else { return };
+    let Some(volume) = crate::volume::Volume::new(&place) else { return };
     let (mut daemon, address) = on_volume(&volume);
     let ballast = volume.fill();
     let mut stdin = daemon.take_stdin();

@@ -9,6 +9,8 @@ use rustix::process::Signal;
 
 use crate::lifecycle::Daemon;
 use crate::program::{PATIENCE, Place, make_private_dir};
+#[cfg(target_os = "linux")]
+use crate::volume::Volume;
 
 /// Where `READY=1` and its like arrive.
 struct Manager {
@@ -171,63 +173,6 @@ fn the_watchdog_of_another_process_is_not_ours() {
     assert_eq!(manager.feeds(Duration::from_millis(300)), 0);
     daemon.close_stdin();
     daemon.end().expect(0);
-}
-
-/// A small ext4 of the test's own, mounted until it is dropped.
-#[cfg(target_os = "linux")]
-pub(crate) struct Volume {
-    pub(crate) mountpoint: std::path::PathBuf,
-}
-
-#[cfg(target_os = "linux")]
-impl Volume {
-    /// `None`, with the reason on stdout, where there are no loop mounts to be had.
-    pub(crate) fn new(place: &Place) -> Option<Volume> {
-        use std::process::Command;
-        let (image, mountpoint) = (place.beside("image"), place.beside("volume"));
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        fs::create_dir(&mountpoint).unwrap();
-        let mut steps = [Command::new("mkfs.ext4"), Command::new("mount")];
-        steps[0].args(["-q", "-F", "-m", "0"]).arg(&image);
-        steps[1].args(["-o", "loop"]).arg(&image).arg(&mountpoint);
-        for step in &mut steps {
-            match step.output() {
-                Ok(output) if output.status.success() => {}
-                Ok(output) => {
-                    println!("SKIPPED: {step:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-                    return None;
-                }
-                Err(cause) => {
-                    println!("SKIPPED: {step:?}: {cause}");
-                    return None;
-                }
-            }
-        }
-        Some(Volume { mountpoint })
-    }
-
-    /// Leaves no space; the file that takes it.
-    pub(crate) fn fill(&self) -> std::path::PathBuf {
-        use std::io::Write as _;
-        let ballast = self.mountpoint.join("ballast");
-        let mut file = fs::File::create(&ballast).unwrap();
-        while file.write_all(&[7; 1 << 16]).is_ok() {}
-        while file.write_all(&[7; 1 << 12]).is_ok() {}
-        let _ = file.sync_all();
-        ballast
-    }
-
-    pub(crate) fn freeze(&self, how: &str) {
-        assert!(std::process::Command::new("fsfreeze").arg(how).arg(&self.mountpoint).status().unwrap().success());
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("fsfreeze").arg("-u").arg(&self.mountpoint).output();
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.mountpoint).output();
-    }
 }
 
 /// A daemon on the volume with a watchdog of 400 ms, ready.
