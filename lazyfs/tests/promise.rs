@@ -9,54 +9,17 @@
 
 #[allow(dead_code)]
 mod harness;
+mod programs;
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::time::SystemTime;
 
 use harness::{Lazy, or_skip};
-
-/// The time of the youngest file below `path`.
-fn youngest(path: &Path) -> SystemTime {
-    let below = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| youngest(&entry.path()));
-    let own = fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    below.fold(own, SystemTime::max)
-}
-
-/// The crash test of this build, with the programs it needs.
-fn crash_test() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let bins = Path::new(env!("CARGO_BIN_EXE_kifa-lazyfs")).parent().expect("a file lies in a directory");
-        let programs = ["kifa", "examples/crash-test"].map(|name| bins.join(name));
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the other one");
-        let sources = ["src", "examples", "Cargo.toml", "Cargo.lock"].map(|name| youngest(&root.join(name)));
-        let source = sources.into_iter().fold(SystemTime::UNIX_EPOCH, SystemTime::max);
-        // A test run of both packages has built them; one of this package alone builds no program of the other.
-        if programs.iter().any(|program| youngest(program) < source) {
-            build();
-        }
-        let [_, crash_test] = programs;
-        crash_test
-    })
-}
-
-fn build() {
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "kifa", "--bin", "kifa", "--example", "crash-test"]);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let status = build.stdin(Stdio::null()).status().expect("cargo is what started this test");
-    assert!(status.success(), "the program under test cannot be built: {status}");
-}
+use programs::program;
 
 /// Runs the crash test: exit code and what it printed.
 fn run(args: &[&str]) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new(crash_test());
+    let mut command = Command::new(program("examples/crash-test"));
     // What is under test is this build, not whatever cargo would make of it.
     command.args(args).args(["--seed", "11", "--entries", "1500"]).arg("-d").arg(dir.path()).env_remove("CARGO");
     let output = command.stdin(Stdio::null()).output().unwrap();
