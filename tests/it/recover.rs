@@ -18,8 +18,8 @@ fn path(place: &Place, name: &str) -> String {
 /// Two damaged places: a table block, and the last entry of the log.
 fn damaged() -> Place {
     let place = store_with_tables();
-    damage_entry(&place, 299);
-    damage_entry(&place, 20);
+    damage_entry(&place, "wal", 299);
+    damage_entry(&place, "sst", 20);
     place
 }
 
