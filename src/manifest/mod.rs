@@ -192,7 +192,7 @@ pub(crate) async fn write(ops: &Rc<Ops>, manifest: &Manifest) -> Result<()> {
     write_anyhow(ops, manifest, || ()).await
 }
 
-/// As [`write`]; `taken` is told when the reserve is gone.
+/// As [`write`](fn@write); `taken` is told when the reserve is gone.
 async fn write_anyhow(ops: &Rc<Ops>, manifest: &Manifest, taken: impl FnOnce()) -> Result<()> {
     let path = path(manifest.generation);
     let temporary = format!("{path}{TEMPORARY}");
