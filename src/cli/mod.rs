@@ -108,7 +108,10 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench", "doctor"];
-    let reads = args.get(1).is_some_and(|name| readers.iter().any(|command| name == command));
+    // Options may stand in front of the subcommand.
+    let commands = Cli::command();
+    let name = args.iter().skip(1).find(|arg| commands.get_subcommands().any(|command| command.get_name() == **arg));
+    let reads = name.is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();

@@ -89,6 +89,8 @@ fn colour_is_for_terminals_and_for_who_asks_for_it() {
     assert!(
         place.run("verify", &["--color", "always"]).expect(0).text().contains("\x1b[32mResult: no damage\x1b[0m\n")
     );
+    assert!(run(&["--color", "never", "query", "--form"]).expect(2).stderr.starts_with("kifa: "));
+    run(&["--color", "blue", "query"]).expect(2);
     assert!(run(&["--color", "always", "--help"]).expect(0).text().contains(ESCAPE));
     assert!(!run(&["--help"]).expect(0).text().contains(ESCAPE));
 }
