@@ -455,6 +455,7 @@ fn reactor(dir: &Path, options: Options, opened: &mpsc::SyncSender<Result<(Arc<S
     match outcome {
         Ok(core) => {
             let poison = Poison(Arc::clone(core.shared()));
+            core.tell_numbers();
             let _ = opened.send(Ok((Arc::clone(core.shared()), core.checkpoints().clone())));
             run(core);
             std::mem::forget(poison);

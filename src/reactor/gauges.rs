@@ -15,7 +15,7 @@ pub(crate) const SYNC_CLASSES_US: [u64; 16] = [
     5_000_000, 10_000_000,
 ];
 
-const NUMBERS: usize = 12;
+const NUMBERS: usize = 15;
 
 /// What the log has done since it was opened, and where it stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,6 +29,10 @@ pub(crate) struct Numbers {
     pub(crate) syncs: u64,
     pub(crate) checkpoint_lsn: u64,
     pub(crate) memtable_entries: u64,
+    /// Smallest LSN that retention has not deleted; entries and bytes of tables that it has, in the life of the store.
+    pub(crate) floor_lsn: u64,
+    pub(crate) expired_entries: u64,
+    pub(crate) expired_bytes: u64,
     pub(crate) tables: u64,
     pub(crate) wal_segments: u64,
     pub(crate) wal_spares: u64,
@@ -48,6 +52,9 @@ impl Numbers {
             self.syncs,
             self.checkpoint_lsn,
             self.memtable_entries,
+            self.floor_lsn,
+            self.expired_entries,
+            self.expired_bytes,
             self.tables,
             self.wal_segments,
             self.wal_spares,
@@ -66,6 +73,9 @@ impl Numbers {
             syncs,
             checkpoint_lsn,
             memtable_entries,
+            floor_lsn,
+            expired_entries,
+            expired_bytes,
             tables,
             wal_segments,
             wal_spares,
@@ -80,6 +90,9 @@ impl Numbers {
             syncs,
             checkpoint_lsn,
             memtable_entries,
+            floor_lsn,
+            expired_entries,
+            expired_bytes,
             tables,
             wal_segments,
             wal_spares,
@@ -146,7 +159,7 @@ mod tests {
         let numbers = Numbers::from_array(std::array::from_fn(|at| at as u64 + 1));
         gauges.set(numbers);
         assert_eq!(gauges.numbers(), numbers);
-        assert_eq!((numbers.groups, numbers.syncs, numbers.unconfirmed_since_ns), (1, 5, 12));
+        assert_eq!((numbers.groups, numbers.syncs, numbers.unconfirmed_since_ns), (1, 5, 15));
     }
 
     #[test]

@@ -170,8 +170,13 @@ impl Core {
         self.poll_maintenance()?;
         self.publish();
         self.shared.note_no_space(self.ops.no_space_ns.get());
-        self.shared.gauges.set(self.numbers());
+        self.tell_numbers();
         Ok(())
+    }
+
+    /// Leaves the numbers for whoever looks; also before the first turn.
+    pub(crate) fn tell_numbers(&self) {
+        self.shared.gauges.set(self.numbers());
     }
 
     /// Tells how far the log has come. Called before a group is released: whoever is told "confirmed" finds it durable.
@@ -277,6 +282,9 @@ impl Core {
             syncs: self.counters.syncs,
             checkpoint_lsn: manifest.checkpoint_lsn.0,
             memtable_entries: self.memtable.count() + self.maintenance.frozen_count(),
+            floor_lsn: manifest.floor_lsn.0,
+            expired_entries: manifest.expired.entries,
+            expired_bytes: manifest.expired.bytes,
             tables: manifest.tables.len() as u64,
             wal_segments: self.wal.live.len() as u64,
             wal_spares: self.wal.spares.len() as u64,

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::lifecycle::Daemon;
-use crate::program::{PATIENCE, Place, kifa, wait_until};
+use crate::program::{PATIENCE, Place, json, kifa, wait_until};
 
 /// Sends bytes and returns everything that comes back until the other side closes.
 #[track_caller]
@@ -125,6 +125,23 @@ fn the_page_tells_what_was_stored_and_by_whom() {
 
     daemon.control().send(b"FLUSH-MODE emergency\n");
     wait_until("the mode is shown", || Page::of(address).value("kifa_flush_mode{mode=\"emergency\"}") == 1.0);
+    daemon.stop();
+}
+
+#[test]
+fn what_retention_has_deleted_is_counted() {
+    let place = crate::vacuum::grown();
+    let daemon = place.serve(&["--tcp", "127.0.0.1:0", "--no-compaction", "--metrics", "127.0.0.1:0"]);
+    let address = daemon.address("metrics");
+    let before = Page::of(address);
+    assert_eq!((before.value("kifa_floor_lsn"), before.value("kifa_expired_entries_total")), (1.0, 0.0));
+    let done = place.run("vacuum", &["--older-than", "now", "-o", "json"]).expect(0);
+    let deleted = json(done.text())["deleted_entries"].as_f64().unwrap();
+    assert!(deleted > 0.0, "{}", done.text());
+    wait_until("it is counted", || Page::of(address).value("kifa_expired_entries_total") == deleted);
+    let page = Page::of(address);
+    assert_eq!(page.value("kifa_floor_lsn"), page.value("kifa_expired_entries_total") + 1.0);
+    assert!(page.value("kifa_expired_bytes_total") > 1024.0 * page.value("kifa_expired_entries_total"));
     daemon.stop();
 }
 

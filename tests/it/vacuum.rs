@@ -8,7 +8,7 @@ use crate::program::{Place, json, run, wait_until};
 use crate::standin::Daemon;
 
 /// A store of a dozen tables of about a MiB each, without merging; entries are a KiB that does not compress.
-fn grown() -> Place {
+pub(crate) fn grown() -> Place {
     let place = Place::new();
     let mut options = Options::default();
     options.memtable_bytes = 1 << 20;
