@@ -7,6 +7,8 @@
 //! - It writes nothing inside the data directory, and replaces nothing but a regular file.
 //!
 //! Proof: `tests/it/export.rs`.
+// What is exported is the user's file, not one of a store.
+#![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _};

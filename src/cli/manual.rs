@@ -1,6 +1,8 @@
 //! `kifa man` and `kifa completions`: both made from the command line's own description, so that they cannot go stale.
 //!
 //! Proof: `tests/it/manual.rs`.
+// Manual pages are files of the user's, not of a store.
+#![allow(clippy::disallowed_methods)]
 
 use std::fs;
 use std::io::{self, Write as _};

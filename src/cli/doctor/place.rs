@@ -7,6 +7,7 @@ use super::{Finding, Level};
 use crate::cli::exit::Failure;
 use crate::engine::check_links;
 use crate::io::fs::RealVfs;
+#[cfg(unix)]
 use crate::io::guard::check_ownership;
 use crate::io::lock::writer_alive;
 use crate::reactor::open::{Ground as Kind, survey};
