@@ -110,7 +110,12 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
     let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench", "doctor"];
     // Options may stand in front of the subcommand.
     let commands = Cli::command();
-    let name = args.iter().skip(1).find(|arg| commands.get_subcommands().any(|command| command.get_name() == **arg));
+    let is_name = |arg: &&OsString| {
+        let mut names =
+            commands.get_subcommands().flat_map(|command| command.get_all_aliases().chain([command.get_name()]));
+        names.any(|name| ***arg == *name)
+    };
+    let name = args.iter().skip(1).find(is_name);
     let reads = name.is_some_and(|name| readers.iter().any(|command| name == command));
     let exit = if reads { Exit::ReadFailed } else { Exit::Usage };
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

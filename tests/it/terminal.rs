@@ -91,6 +91,7 @@ fn colour_is_for_terminals_and_for_who_asks_for_it() {
     );
     assert!(run(&["--color", "never", "query", "--form"]).expect(2).stderr.starts_with("kifa: "));
     run(&["--color", "blue", "query"]).expect(2);
+    run(&["ingest", "query"]).expect(64);
     assert!(run(&["--color", "always", "--help"]).expect(0).text().contains(ESCAPE));
     assert!(!run(&["--help"]).expect(0).text().contains(ESCAPE));
 }
@@ -127,6 +128,11 @@ fn the_exit_code_is_the_commands_and_notes_come_behind_the_pager() {
     assert_eq!(ran.expect(0).stderr, "kifa: note: 1 entry is not JSON, so that no --where matches\n");
     let (ran, screen) = on_terminal(&mut query(&place, &["-g", "x{9}"], &variables));
     assert_eq!((ran.expect(1).stderr.as_str(), screen.as_str()), ("", ""));
+    // Also of a report whose pager reads nothing of it.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(place.store(), mode).unwrap();
+    let mut doctor = place.command("doctor", &[]);
+    on_terminal(doctor.env("TERM", "xterm").env("KIFA_PAGER", "true")).0.expect(1);
 }
 
 #[test]

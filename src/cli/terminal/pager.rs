@@ -47,6 +47,10 @@ impl Screen {
     /// Prints a text and waits until it was read.
     pub(crate) fn print(args: PagerArgs, text: &str) -> io::Result<()> {
         let mut screen = Screen::open(args);
+        // The command's exit code is known: nobody who leaves the pager early changes it.
+        if let Screen::Paged(pager) = &screen {
+            pager.is_complete.store(true, Ordering::SeqCst);
+        }
         screen.write_all(text.as_bytes())?;
         screen.flush()
     }
