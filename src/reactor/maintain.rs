@@ -84,7 +84,7 @@ impl Maintenance {
         self.frozen.as_ref().map_or(0, |frozen| frozen.memtable.count())
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "cli"))]
     pub(super) fn is_merging(&self) -> bool {
         self.merge.is_some()
     }

@@ -48,6 +48,7 @@ pub(crate) const GROUP_BUFFER_BYTES: usize =
 pub(crate) const OVERLAP_BYTES_MIN: usize = 256 << 10;
 
 /// What a producer asks of the reactor besides storing entries.
+#[cfg_attr(not(any(feature = "cli", test)), allow(dead_code, reason = "the program alone asks for a vacuum"))]
 pub(crate) enum Request {
     /// Everything staged before is durable when the reply comes.
     Sync,
@@ -62,6 +63,7 @@ pub(crate) enum Request {
 }
 
 /// Answer to a [`Request`].
+#[cfg_attr(not(any(feature = "cli", test)), allow(dead_code, reason = "the program alone asks for a vacuum"))]
 pub(crate) enum Reply {
     Done,
     Stats(Box<LogStats>),

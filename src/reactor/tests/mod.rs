@@ -7,6 +7,8 @@
 mod full_disk;
 mod normal_mode;
 mod recovery;
+// They look at what is left as `kifa verify` does.
+#[cfg(feature = "cli")]
 mod retention;
 mod rules;
 

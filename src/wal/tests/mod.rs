@@ -133,7 +133,6 @@ impl Segment {
         self.bytes[offset as usize + 20] ^= 0xFF;
     }
 
-    #[cfg(feature = "cli")]
     pub(crate) fn path(&self) -> &str {
         &self.active.path
     }
