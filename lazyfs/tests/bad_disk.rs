@@ -17,8 +17,9 @@ use programs::program;
 
 /// Entries of each store.
 const LINES: usize = 60;
-/// Reads of a start, and of a query, that are made to fail, one after the other. A store of this size takes fewer.
-const READS_MAX: usize = 60;
+/// Reads of a start, and of a query, that are made to fail, one after the other. A store of this size takes fewer, also
+/// where they are not read ahead.
+const READS_MAX: usize = 400;
 
 /// What a command came to.
 struct Ran {
@@ -79,6 +80,8 @@ fn confirmed(store: &Path) -> Daemon {
         answers.read_line(&mut answer).expect("it answers");
         assert!(answer.starts_with("OK "), "{answer}");
     }
+    // A daemon that nobody reads from would end by itself.
+    daemon.0.stdout = Some(answers.into_inner());
     daemon
 }
 

@@ -166,7 +166,11 @@ impl Exit {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
             Error::Io { op: "create", .. } => Exit::CannotCreate,
             Error::InvalidOption(_) => Exit::Config,
-            Error::Stopped(cause) => Exit::of_daemon_error(cause),
+            // The store was there: what could not be created was a file of it.
+            Error::Stopped(cause) => match Exit::of_daemon_error(cause) {
+                Exit::CannotCreate => Exit::Io,
+                code => code,
+            },
             Error::Io { .. } | Error::TooLarge { .. } | Error::Closed => Exit::Io,
         }
     }
@@ -263,6 +267,8 @@ mod tests {
         assert_eq!(Exit::of_daemon_error(&Error::Stopped(denied.into())), Exit::Permission);
         let full = Error::io("create", "LOCK", io::ErrorKind::StorageFull.into());
         assert_eq!(Exit::of_daemon_error(&full), Exit::CannotCreate);
+        let full = Error::io("create", "sst/1.sst", io::ErrorKind::ReadOnlyFilesystem.into());
+        assert_eq!(Exit::of_daemon_error(&Error::Stopped(full.into())), Exit::Io);
         let failed = Error::io("sync", "wal/1.wal", io::ErrorKind::Other.into());
         assert_eq!(Exit::of_daemon_error(&Error::Stopped(failed.into())), Exit::Io);
     }
