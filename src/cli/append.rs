@@ -29,7 +29,7 @@ use super::remote::{Remote, RemoteArgs};
 use super::{complain, logging};
 use crate::error::Error;
 use crate::format::Lsn;
-use crate::io::lock::writer_alive;
+use crate::io::lock::{LOCK_NAME, writer_alive};
 use input::Input;
 
 /// Name of the source of such entries.
@@ -179,7 +179,9 @@ fn attempt(remote: &Remote, input: &mut Input, tally: &mut Tally) -> Result<Opti
     #[cfg(not(unix))]
     let absent = Failure::new(Exit::Unavailable, "a daemon has no socket on this system; name its store with -d");
     let Remote::Store(dir) = remote else { return Ok(Some(absent)) };
-    if writer_alive(dir) {
+    // Where there can be no lock, opening says what is wrong.
+    let has_lock = dir.join(LOCK_NAME).symlink_metadata().is_ok_and(|found| found.is_file());
+    if has_lock && writer_alive(dir) {
         // A daemon that has no socket yet, or no more; or another append.
         let locked = Error::Locked { dir: dir.clone(), pid: None };
         return Ok(Some(Failure::new(Exit::Locked, locked.to_string())));

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use listenfd::ListenFd;
 
@@ -17,9 +18,18 @@ use crate::error::{Error, Result};
 /// Takes the sockets over.
 ///
 /// # Errors
-/// A descriptor that is no socket of a kind kifa listens on.
+/// A descriptor that is not open, or is no socket of a kind kifa listens on.
 pub(super) fn descriptors() -> Result<Vec<OwnedFd>> {
     let mut passed = ListenFd::from_env();
+    if let Some(missing) = (3..3 + passed.len()).find(|fd| !Path::new(&format!("/dev/fd/{fd}")).exists()) {
+        let what =
+            format!("LISTEN_FDS promises descriptor {missing}, which is not open; start kifa by the unit, or unset it");
+        return Err(Error::io(
+            "use",
+            "a socket that was passed to kifa",
+            io::Error::new(io::ErrorKind::InvalidInput, what),
+        ));
+    }
     (0..passed.len()).map(|index| descriptor(&mut passed, index)).collect()
 }
 

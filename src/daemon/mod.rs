@@ -39,6 +39,7 @@ pub(crate) mod wake;
 mod watchdog;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(unix)]
 use std::sync::Arc;
 #[cfg(unix)]
@@ -305,7 +306,7 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
             let (ended, ring) = (tell.clone(), bell.ringer());
             start(scope, stop, name, move || {
                 // The receiver waits for every source.
-                let _ = ended.send(News::Ended(run()));
+                let _ = ended.send(News::Ended(caught(name, run)));
                 ring();
             })?;
         }
@@ -330,6 +331,15 @@ fn run_sources(sources: Vec<Running<'_>>, context: Context<'_>, service: Service
     });
     drop(failure_rings);
     outcome
+}
+
+/// Runs a source. One that panics ends as one that fails: the others stop, and what was accepted is stored.
+fn caught(name: &str, run: Box<dyn FnOnce() -> Result<()> + Send + '_>) -> Result<()> {
+    let panicked = |_| {
+        let what = "it panicked, which is a mistake in kifa: please report the message above; restart the daemon";
+        Err(Error::io("run", name, std::io::Error::other(what)))
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
 }
 
 /// Requests a stop when it is dropped.

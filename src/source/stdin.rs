@@ -94,7 +94,7 @@ impl<'a> Stdin<'a> {
                     );
                     warn_of_unfinished(&framer, "standard output was closed");
                     self.pipeline.drain()?;
-                    return Ok(true);
+                    return Ok(false);
                 }
             }
         }

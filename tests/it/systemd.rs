@@ -273,6 +273,19 @@ fn sample() -> Vec<(String, String)> {
 }
 
 #[test]
+fn sockets_that_were_promised_and_not_passed_are_an_error() {
+    let place = Place::new();
+    let command =
+        format!("LISTEN_PID=$$ LISTEN_FDS=7 exec {} daemon --tcp 127.0.0.1:0 -d data", env!("CARGO_BIN_EXE_kifa"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &command]).current_dir(place.beside("")).stdin(std::process::Stdio::null());
+    let ran = shell.output().unwrap();
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(74), "{stderr}");
+    assert!(stderr.contains("LISTEN_FDS promises descriptor "), "{stderr}");
+}
+
+#[test]
 fn the_sample_environment_has_every_setting_and_its_default() {
     let help = crate::program::run(&["daemon", "--help"]).expect(0);
     let lines: Vec<&str> = help.text().lines().map(str::trim).collect();

@@ -19,6 +19,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirEntryExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ use super::position::Position;
 
 /// Endings of compressed files.
 const COMPRESSED: [&[u8]; 6] = [b".gz", b".xz", b".bz2", b".zst", b".lz4", b".Z"];
+/// Descriptors that are left to the log and to connections.
+const DESCRIPTORS_KEPT: u64 = 48;
 /// Listings until two in a row must have agreed.
 const LISTINGS_MAX: usize = 8;
 /// Where the number says nothing, fewer bytes than these do not, either.
@@ -40,6 +43,11 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
     check_regular(&file.metadata()?)?;
+    // The lowest free number is given: such a high one says that hardly any is left, and the log needs some itself.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if limit.is_some_and(|limit| file.as_raw_fd() as u64 + DESCRIPTORS_KEPT >= limit) {
+        return Err(rustix::io::Errno::MFILE.into());
+    }
     Ok(file)
 }
 
@@ -173,7 +181,8 @@ pub(crate) struct Sibling {
 impl Sibling {
     fn new(dir: &Path, name: &OsStr, is_noted: bool, is_generation: bool, old: &Old) -> io::Result<Option<Sibling>> {
         let path = dir.join(name);
-        let metadata = fs::metadata(&path)?;
+        // A link is no file of its own; what it leads to is beside the path, or is not.
+        let metadata = fs::symlink_metadata(&path)?;
         if !metadata.is_file() {
             return Ok(None);
         }

@@ -234,7 +234,8 @@ impl Follower {
             look => Ok(look),
         });
         // Replaced, it may have a copy in front of it; both are ready then.
-        let tail = self.tails.iter_mut().find(|tail| tail.id == id).expect("who is ready is not let go of");
+        // Or it was let go, as a copy of another.
+        let Some(tail) = self.tails.iter_mut().find(|tail| tail.id == id) else { return Look::More };
         match outcome {
             Ok(look) => {
                 if std::mem::take(&mut tail.is_failing) {

@@ -196,6 +196,8 @@ impl Set {
         let mut is_unsettled = false;
         for (index, at) in at.into_iter().enumerate() {
             match at {
+                // What is stored of it is not found yet, so what is there cannot be judged.
+                Ok(_) if !self.followers[index].stored.is_empty() => is_unsettled = true,
                 Ok(id) => is_unsettled |= !self.arrive(index, id, &numbers, now),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if self.followers[index].place == Place::Absent {
@@ -240,8 +242,10 @@ impl Set {
             }
             let known = self.known();
             let follower = &mut self.followers[index];
-            if let Err(error) = follower.restore(&|id| known.contains(&id)) {
-                follower.fail(&error);
+            match follower.restore(&|id| known.contains(&id)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(error) => follower.fail(&error),
             }
             // A file that went from one path to another when the daemon was killed may be in both records.
             let mut ids: BTreeMap<FileId, u64> = BTreeMap::new();

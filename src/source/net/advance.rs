@@ -71,7 +71,7 @@ impl Net<'_> {
         let replaced = std::mem::take(&mut self.hub.replaced).into_iter();
         for owner in replaced.chain(std::mem::take(&mut self.hub.superseded)) {
             let Some(connection) = self.connection(owner).filter(|held| held.phase == Phase::Open) else { continue };
-            connection.end("ERR replaced another connection has said HELLO for this client");
+            connection.end(lines::REPLACED);
             self.list(owner.index);
         }
         Ok(())

@@ -165,6 +165,11 @@ impl Clients {
         held.durable
     }
 
+    /// Whether this connection speaks for the client.
+    pub(super) fn is_speaker(&self, client: ClientKey, owner: Owner) -> bool {
+        self.table.get(client).is_some_and(|held| held.speaker == Some(owner))
+    }
+
     /// What to do with an entry of this number, which is not 0.
     pub(super) fn judge(&self, client: ClientKey, number: u64) -> Verdict {
         let held = &self.table[client];
@@ -197,7 +202,11 @@ impl Clients {
 
     /// A connection is gone. A client that has stored nothing leaves nothing behind.
     pub(super) fn leave(&mut self, client: ClientKey, owner: Owner) {
-        let held = &mut self.table[client];
+        // A connection that was replaced may outlive its client, and another may have the key.
+        let Some(held) = self.table.get_mut(client) else { return };
+        if ![held.speaker, held.heir].contains(&Some(owner)) {
+            return;
+        }
         for place in [&mut held.speaker, &mut held.heir] {
             place.take_if(|held| *held == owner);
         }
@@ -271,6 +280,21 @@ mod tests {
         assert_eq!(clients.durable(till, Lsn(81)), 9);
         assert_eq!(clients.judge(till, 10), Verdict::Duplicate(Some(Lsn(82))), "confirmed, though not durable");
         assert_eq!(clients.durable(till, Lsn(90)), 10);
+    }
+
+    #[test]
+    fn who_was_replaced_does_not_speak_and_may_leave_last() {
+        let mut clients = clients();
+        let fresh = greeted(clients.hello("fresh", A));
+        assert_eq!(clients.hello("fresh", B), Greeting::Now { client: fresh, ended: Some(A) });
+        assert!(clients.is_speaker(fresh, B) && !clients.is_speaker(fresh, A));
+        clients.leave(fresh, B);
+        // It had stored nothing, so nothing is left of it.
+        clients.leave(fresh, A);
+        assert!(!clients.is_speaker(fresh, A));
+        let other = greeted(clients.hello("other", C));
+        clients.leave(other, A);
+        assert!(clients.is_speaker(other, C));
     }
 
     #[test]

@@ -249,12 +249,20 @@ pub(super) fn greet(connection: &mut Connection, hub: &mut Hub<'_>, client: Clie
     connection.replies.say(&format!("OK HELLO {number}"));
 }
 
+/// What a connection is told whose client speaks elsewhere.
+pub(super) const REPLACED: &str = "ERR replaced another connection has said HELLO for this client";
+
 fn take_numbered(connection: &mut Connection, hub: &mut Hub<'_>, client: ClientKey, line: &[u8]) -> Result<()> {
     let Some((number, payload)) = split_number(line) else {
         refuse(connection, hub);
         connection.end("ERR number a line is NUMBER PAYLOAD: a number from 1 on, a space, and at least one byte");
         return Ok(());
     };
+    if !hub.intake.clients.is_speaker(client, connection.owner) {
+        // Who speaks now was told of what is stored, and must not find more taken behind that.
+        connection.end(REPLACED);
+        return Ok(());
+    }
     match hub.intake.clients.judge(client, number) {
         Verdict::Duplicate(Some(lsn)) => connection.replies.say(&format!("OK {lsn}")),
         Verdict::Duplicate(None) => connection.replies.say_duplicate(),

@@ -55,6 +55,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,15 @@ pub(crate) struct Net<'a> {
     farewell: Option<Instant>,
 }
 
+/// Whether two paths name the same entry of the same directory.
+fn is_same_place(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        Some((path.parent()?.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
 impl<'a> Net<'a> {
     /// Opens every socket that is configured, and the control socket. Takes nothing yet.
     ///
@@ -156,7 +166,14 @@ impl<'a> Net<'a> {
             let service = lines_service(&mut hub, context, listener, || format!("tcp:{}", listener.address))?;
             listeners.push(Listener::tcp(&listener.address, service, &mut inherited)?);
         }
+        let control_socket = config.data_dir.join(CONTROL_SOCKET);
         for listener in &config.sources.unix {
+            if is_same_place(&listener.address, &control_socket) {
+                return Err(Error::InvalidOption(format!(
+                    "{} is the store's control socket (kifa append and kifa ctl use it); choose another path for the source",
+                    listener.address.display()
+                )));
+            }
             let service =
                 lines_service(&mut hub, context, listener, || format!("unix:{}", listener.address.display()))?;
             listeners.push(Listener::unix(&listener.address, service, &mut inherited)?);
@@ -170,7 +187,7 @@ impl<'a> Net<'a> {
         inherited.expect_none_left()?;
         let source = hub.intake.add_source(context, APPEND_SOURCE)?;
         let service = Service::Control { source };
-        listeners.push(Listener::unix(&config.data_dir.join(CONTROL_SOCKET), service, &mut Inherited::default())?);
+        listeners.push(Listener::unix(&control_socket, service, &mut Inherited::default())?);
 
         let failed = |cause: io::Error| Error::io("wait for", "sockets", cause);
         let poll = Poll::new().map_err(failed)?;

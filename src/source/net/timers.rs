@@ -31,10 +31,12 @@ impl Connection {
     }
 
     /// Its time is over.
-    fn expire(&mut self, limits: &Limits, now: Instant) {
+    fn expire(&mut self, limits: &Limits, is_blocked: bool, now: Instant) {
         let is_our_turn = (self.is_readable && !self.replies.is_due()) || self.in_flight_bytes > 0;
+        // Bytes that have just come are not waiting for us: a line must end in its time however often one more comes.
+        let is_kept_waiting = is_blocked || self.is_held_back(limits.connection_bytes_max);
         match self.phase {
-            Phase::Open if is_our_turn => {
+            Phase::Open if is_our_turn && (self.line_since.is_none() || is_kept_waiting) => {
                 self.heard = now;
                 self.line_since = self.line_since.map(|_| now);
             }
@@ -67,12 +69,13 @@ impl Net<'_> {
         }
         self.next_deadline = None;
         let limits = self.hub.limits;
+        let is_blocked = self.hub.intake.is_blocked();
         let indices: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
         for index in indices {
             let connection = &mut self.connections[index];
             if connection.deadline(&limits).is_some_and(|deadline| deadline <= now) {
                 let was_open = connection.phase == Phase::Open;
-                connection.expire(&limits, now);
+                connection.expire(&limits, is_blocked, now);
                 let has_ended = was_open && connection.phase != Phase::Open;
                 if has_ended {
                     self.note_timeout(index);

@@ -107,6 +107,23 @@ fn a_new_connection_takes_the_place_of_the_old_one() {
 }
 
 #[test]
+fn a_connection_that_was_replaced_may_outlive_its_client() {
+    let place = Place::new();
+    let served = serve(&place);
+    let (mut first, mut second) = (served.tcp(), served.tcp());
+    hello(&mut first, "till");
+    hello(&mut second, "till");
+    second.get().shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(first.last_words().starts_with("ERR replaced "));
+    drop((first, second));
+    let mut third = served.tcp();
+    assert_eq!(hello(&mut third, "till"), 0);
+    third.send(b"1 one\n");
+    assert_eq!(third.line(), "OK 1");
+    served.stop();
+}
+
+#[test]
 fn a_full_table_turns_away_until_a_client_is_forgotten() {
     let place = Place::new();
     let config = "[ingester]\nclients_max = 2\n[sources]\ntcp = [\"127.0.0.1:0\"]\nconfirm = true\n";

@@ -202,3 +202,12 @@ fn a_unix_socket_is_its_owners_alone_and_nothing_else_is_replaced() {
     assert!(ran.stderr.contains("is there that is not a socket"), "{}", ran.stderr);
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
+
+#[test]
+fn the_control_socket_is_no_place_for_a_source() {
+    let place = Place::new();
+    let socket = place.store().join("kifa.sock");
+    let ran = place.run("daemon", &["--unix", socket.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(78), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is the store's control socket"), "{}", ran.stderr);
+}

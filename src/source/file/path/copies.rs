@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::{Follower, Place};
 use crate::source::file::follow::Tail;
-use crate::source::file::generations::{self, Generation};
+use crate::source::file::generations::{self, Generation, Siblings};
 use crate::source::file::identity::{FileId, Marks, Verdict, judge};
-use crate::source::file::position::FILES_MAX;
+use crate::source::file::position::{FILES_MAX, Position};
 use crate::source::file::report::Report;
 
 impl Follower {
@@ -55,12 +55,11 @@ impl Follower {
         if !tail.may_grow_into_copy || index + 1 == self.tails.len() {
             return Ok(false);
         }
-        let (id, file) = (tail.id, tail.file());
-        if file.metadata()?.len() == 0 {
+        if tail.file().metadata()?.len() == 0 {
             self.tails[index].is_ready = false;
             return Ok(true);
         }
-        let is_copy = self.copied_from(id, file)?.or(self.held_by(id, file)?).is_some();
+        let is_copy = self.is_copy_of_another(index)?;
         if is_copy {
             self.tails.remove(index);
             self.directories.is_done = false;
@@ -105,6 +104,29 @@ impl Follower {
         Ok(self.tails.len() > before)
     }
 
+    /// Whether the file at `index` has the bytes of another of the list.
+    fn is_copy_of_another(&self, index: usize) -> io::Result<bool> {
+        let tail = &self.tails[index];
+        Ok(self.copied_from(tail.id, tail.file())?.or(self.held_by(tail.id, tail.file())?).is_some())
+    }
+
+    /// A rotated file was written over with a copy of its successor: it is a copy from now on, and news once its original is
+    /// not whole any more.
+    fn let_go_of_overwritten(&mut self, index: usize, unread: u64) {
+        let tail = self.tails.remove(index);
+        if unread > 0 {
+            self.reports.push(Report::TakenBack { path: tail.path, offset: tail.offset, bytes: unread });
+        }
+        self.directories.is_done = false;
+    }
+
+    /// Where no copy was found, a compressed one may hold what is missing.
+    pub(super) fn report_compressed(&mut self, siblings: &Siblings, position: &Position) {
+        // It carries the time of what was compressed: from before or after the last look.
+        let compressed = siblings.compressed_news(position.mtime_ns - 1).into_iter();
+        self.reports.extend(compressed.map(|path| Report::Compressed { path, of: self.path.clone() }));
+    }
+
     /// The file at `index` is not what was read: it lost its end, or begins anew. Returns whether a copy of what it was is in
     /// front of it now.
     pub(super) fn replaced(&mut self, index: usize, is_known: &dyn Fn(FileId) -> bool) -> io::Result<bool> {
@@ -117,6 +139,10 @@ impl Follower {
             self.reports.push(Report::Shortened { path, offset, len, unread });
             return Ok(false);
         }
+        if index + 1 < self.tails.len() && self.is_copy_of_another(index)? {
+            self.let_go_of_overwritten(index, unread);
+            return Ok(false);
+        }
         // A copy that was being made was nobody's until now.
         let is_growing = |tail: &&Tail| tail.may_grow_into_copy && tail.offset == 0 && tail.id != position.id;
         let rotated = self.tails.split_last().map_or(&[][..], |(_, rotated)| rotated);
@@ -125,7 +151,11 @@ impl Follower {
         self.directories.is_done &= growing.is_empty();
         let is_known = |id: FileId| is_known(id) && !growing.contains(&id);
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
-        let copy = generations::siblings(&self.path, None, &self.old)?.copy(&position, &is_open)?;
+        let siblings = generations::siblings(&self.path, None, &self.old)?;
+        let copy = siblings.copy(&position, &is_open)?;
+        if copy.is_none() {
+            self.report_compressed(&siblings, &position);
+        }
         if copy.is_some() && self.tails.len() >= FILES_MAX && !self.has_room() {
             // It stays as it is until there is some.
             return Err(generations::busy());

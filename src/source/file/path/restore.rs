@@ -10,13 +10,28 @@ use super::Follower;
 use crate::source::file::follow::Tail;
 use crate::source::file::generations::{self, Generation};
 use crate::source::file::identity::{FileId, Verdict};
-use crate::source::file::position::Position;
+use crate::source::file::position::{FILES_MAX, Position};
 use crate::source::file::report::Report;
 
 impl Follower {
     /// Opens the files of an earlier run, wherever they are now. Where none is to be found and nothing is at the path, it
     /// waits: the file system may not be mounted yet.
+    ///
+    /// # Errors
+    /// Where that cannot be told now; of kind `ResourceBusy` where a rotation is going on. Then nothing has changed.
     pub(crate) fn restore(&mut self, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
+        let (stored, old, is_dirty) = (self.stored.clone(), self.old.clone(), self.is_dirty);
+        let reports = self.reports.len();
+        let outcome = self.find_stored(is_known);
+        if outcome.is_err() {
+            (self.stored, self.old, self.is_dirty, self.lost) = (stored, old, is_dirty, None);
+            self.tails.clear();
+            self.reports.truncate(reports);
+        }
+        outcome
+    }
+
+    fn find_stored(&mut self, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
         let at_path = match generations::open_regular(&self.path) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -88,10 +103,14 @@ impl Follower {
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
         let is_it = |id: FileId| is_open(id) || id.ino == position.id.ino;
         let offset = position.offset;
-        let copy = generations::siblings(&self.path, None, &self.old)?.copy(&position, &is_it)?;
-        let copied = self.insert_copy(self.tails.len(), &position, copy)?;
+        let siblings = generations::siblings(&self.path, None, &self.old)?;
+        let copied = self.insert_copy(self.tails.len(), &position, siblings.copy(&position, &is_it)?)?;
+        if copied.is_none() {
+            self.report_compressed(&siblings, &position);
+        }
         match replaced {
-            Some(file) => {
+            // Else it is taken in as any file at the path once there is room.
+            Some(file) if self.tails.len() < FILES_MAX => {
                 let copy = copied.map(|(path, _)| path);
                 self.reports.push(Report::Truncated { path: self.path.clone(), offset, unread: 0, copy });
                 let mut tail = Tail::new(file, &self.path)?;
@@ -99,7 +118,7 @@ impl Follower {
                 tail.seen.mtime_ns = position.mtime_ns;
                 self.tails.push(tail);
             }
-            None => {
+            _ => {
                 self.lost = Some((position.id, position.mtime_ns));
                 if copied.is_none() {
                     self.reports.push(Report::Lost { path: self.path.clone(), offset });

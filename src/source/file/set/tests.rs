@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::super::follow::CHUNK_BYTES;
 use super::super::path::{SETTLE, SETTLE_MOVED};
+use super::super::position::FILES_MAX;
 use super::*;
 
 /// What became durable together.
@@ -577,4 +578,90 @@ proptest! {
         let is_told = world.reports.iter().any(World::is_loss);
         prop_assert!(missing.is_empty() || is_told, "missing {:?}; told {:?}", missing, world.reports);
     }
+}
+
+/// Each line once, and how it went is told.
+#[track_caller]
+fn assert_each_once(world: &mut World) {
+    let wrong: Vec<_> = world.conclude().into_iter().filter(|(_, times)| *times != 1).collect();
+    assert!(wrong.is_empty(), "{wrong:?}; {:?}", world.reports);
+}
+
+#[test]
+fn more_rotations_than_a_record_holds_and_a_truncation_while_nobody_looks() {
+    let mut world = World::new(Naming::Shifted, None, 4);
+    for _ in 0..FILES_MAX + 2 {
+        world.append(3);
+        world.step(&Step::Partial);
+        world.step(&Step::Look);
+        world.step(&Step::Rotate);
+    }
+    world.append(2);
+    world.step(&Step::Read);
+    world.step(&Step::Kill { groups_lost: 0 });
+    world.append(2);
+    world.copy_truncate();
+    world.append(2);
+    assert_each_once(&mut world);
+}
+
+#[test]
+fn a_copy_that_is_written_over_by_the_next_is_no_file_that_begins_anew() {
+    let mut world = World::new(Naming::Shifted, None, 4);
+    for _ in 0..4 {
+        world.append(9);
+        world.step(&Step::Read);
+        world.append(3);
+        fs::copy(world.path("a.log"), world.path("a.log.1")).unwrap();
+        world.writer.as_ref().unwrap().set_len(0).unwrap();
+        world.step(&Step::Read);
+    }
+    assert_each_once(&mut world);
+}
+
+#[test]
+fn links_beside_a_path_are_nobodys_files() {
+    let mut world = World::new(Naming::Shifted, None, 4);
+    for target in ["a.log", "nowhere", "/"] {
+        let link = world.path(&format!("a.{}", target.len()));
+        std::os::unix::fs::symlink(target, link).unwrap();
+    }
+    world.append(3);
+    world.step(&Step::Rotate);
+    world.append(3);
+    assert_each_once(&mut world);
+}
+
+#[test]
+fn a_copy_that_was_compressed_before_it_was_read_is_named() {
+    let mut world = World::new(Naming::Shifted, None, 4);
+    world.append(3);
+    world.step(&Step::Read);
+    world.append(3);
+    fs::copy(world.path("a.log"), world.path("a.log.1.gz")).unwrap();
+    world.writer.as_ref().unwrap().set_len(0).unwrap();
+    world.append(1);
+    world.conclude();
+    assert!(world.reports.iter().any(|report| matches!(report, Report::Compressed { .. })), "{:?}", world.reports);
+}
+
+#[test]
+fn a_position_outlives_a_start_that_cannot_look_around() {
+    let mut world = World::new(Naming::Shifted, None, 4);
+    world.append(5);
+    world.step(&Step::Read);
+    world.append(5);
+    world.copy_truncate();
+    world.append(2);
+    world.step(&Step::Kill { groups_lost: 0 });
+    // A directory in the place of the copy's name cannot be read as a file, and a name that changes is busy: what a start
+    // cannot tell it leaves as it is.
+    let stored = world.set.followers[0].stored.clone();
+    assert!(!stored.is_empty());
+    let follower = &mut world.set.followers[0];
+    let path = std::mem::replace(&mut follower.path, "/proc/self/mem/a.log".into());
+    assert!(follower.restore(&|_| false).is_err());
+    assert!(follower.stored == stored && follower.tails.is_empty() && !follower.is_dirty);
+    follower.path = path;
+    assert_each_once(&mut world);
 }
