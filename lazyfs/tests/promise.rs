@@ -19,6 +19,8 @@ use programs::program;
 /// Runs the crash test: exit code and what it printed.
 fn run(args: &[&str]) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
+    // The other one runs it, from beside it.
+    program("kifa");
     let mut command = Command::new(program("examples/crash-test"));
     // What is under test is this build, not whatever cargo would make of it.
     command.args(args).args(["--seed", "11", "--entries", "1500"]).arg("-d").arg(dir.path()).env_remove("CARGO");
