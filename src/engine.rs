@@ -167,15 +167,23 @@ impl Log {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Stopped`]. An empty batch is [`Error::InvalidOption`].
+    /// [`Error::Closed`], [`Error::Stopped`], and [`Error::Full`] where that is asked for. An empty batch is [`Error::InvalidOption`].
     pub fn submit(&self, batch: &Batch) -> Result<Ticket> {
         if batch.is_empty() {
             return Err(Error::InvalidOption("a batch must hold an entry".to_owned()));
         }
+        if self.is_refusing() {
+            return Err(Error::Full);
+        }
         Ok(self.hand_over(batch, true)?.expect("it waited for room"))
     }
 
-    /// As [`Log::submit`], also of a batch that holds checkpoints alone; `None` where `wait` is off and there is no room.
+    /// Whether the disk is full and appends are refused, as [`OnFull::Refuse`](crate::OnFull::Refuse) asks for.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.shared.is_refusing()
+    }
+
+    /// As [`Log::submit`], but never refused, also of a batch that holds checkpoints alone; `None` where `wait` is off and there is no room.
     pub(crate) fn hand_over(&self, batch: &Batch, wait: bool) -> Result<Option<Ticket>> {
         let staged = self.shared.submit(batch, wait)?;
         Ok(staged.map(|(seq, lsns)| Ticket { shared: Arc::clone(&self.shared), seq, lsns }))

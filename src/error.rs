@@ -59,6 +59,9 @@ pub enum Error {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The disk is full, and appends are refused ([`OnFull::Refuse`](crate::OnFull::Refuse)). Nothing of it was stored;
+    /// appending works again by itself when there is space.
+    Full,
     /// An option is out of range; the sentence names it, its value and the range.
     InvalidOption(String),
     /// The log was closed.
@@ -136,6 +139,9 @@ impl fmt::Display for Error {
             Error::TooLarge { bytes, max } => {
                 write!(f, "{bytes} bytes are more than the log takes at once ({max}); nothing of it was stored")
             }
+            Error::Full => f.write_str(
+                "the disk is full; nothing of it was stored: free some space (kifa vacuum deletes the oldest entries), and try again",
+            ),
             Error::InvalidOption(what) => f.write_str(what),
             Error::Closed => f.write_str("the log is closed"),
             Error::Stopped(cause) => {

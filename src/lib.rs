@@ -117,6 +117,8 @@ mod reactor;
 #[cfg(feature = "cli")]
 mod recover;
 mod retention;
+#[cfg(feature = "cli")]
+mod snapshot;
 // The example drives only a part of what the tests use, and is all that needs anything of it to be public.
 #[cfg(any(test, feature = "sim"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports))]
@@ -134,7 +136,7 @@ pub use error::{Damage, Error, Result};
 pub use format::manifest::Expired;
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
 pub use io::SyncMethod;
-pub use options::{Compression, IoBackend, Options};
+pub use options::{Compression, IoBackend, OnFull, Options};
 pub use query::{EntryRef, Notice, Reader, Scan, ScanRange, StoreStats};
 pub use reactor::stats::{LogStats, RecoveryStats};
 #[cfg(feature = "sim")]

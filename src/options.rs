@@ -43,6 +43,17 @@ pub enum Compression {
     Zstd,
 }
 
+/// What becomes of appends while the disk is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// They wait for space, as they wait for room: nothing is lost, and producers stand still.
+    #[default]
+    Wait,
+    /// They are refused with [`Error::Full`] until there is space again. What was accepted before waits for it.
+    Refuse,
+}
+
 /// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
 ///
 /// Memory of an open log is bounded by `2 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 2 MiB.
@@ -81,6 +92,8 @@ pub struct Options {
     pub retention_max_bytes: Option<u64>,
     /// The oldest tables are deleted while the file system has fewer bytes free than this. Default: no limit.
     pub retention_min_free_bytes: Option<u64>,
+    /// What becomes of appends while the disk is full. Default: they wait.
+    pub on_full: OnFull,
     /// Which backend does the I/O. Default: auto.
     pub io_backend: IoBackend,
     /// How a durable write reaches the device. Default: auto.
@@ -100,6 +113,7 @@ impl Default for Options {
             retention_max_age: None,
             retention_max_bytes: None,
             retention_min_free_bytes: None,
+            on_full: OnFull::default(),
             io_backend: IoBackend::default(),
             sync_method: SyncMethod::default(),
         }

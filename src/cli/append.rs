@@ -82,6 +82,8 @@ struct Tally {
     last: Lsn,
     /// Entries that were refused, each reported when it was met.
     refused: u64,
+    /// Those of them that were refused because the disk is full.
+    refused_full: u64,
     /// LSNs to be printed.
     lines: Vec<u8>,
     /// Why LSNs are no longer printed.
@@ -144,7 +146,8 @@ impl Tally {
                     Err(Failure::new(Exit::Io, format!("{stored}, but standard output takes no LSNs: {error}")))
                 }
                 _ if self.refused > 0 => {
-                    Err(Failure::new(Exit::NotStored, format!("{} refused; {stored}", self.refused)))
+                    let exit = if self.refused_full > 0 { Exit::Full } else { Exit::NotStored };
+                    Err(Failure::new(exit, format!("{} refused; {stored}", self.refused)))
                 }
                 _ => Ok(Exit::Done),
             },

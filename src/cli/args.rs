@@ -43,7 +43,7 @@ less, unless --no-pager is given.
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Subcommands {
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     Query(QueryArgs),
     Append(AppendArgs),
     Tail(TailArgs),
@@ -51,6 +51,7 @@ pub(crate) enum Subcommands {
     Stats(StatsArgs),
     Verify(super::verify::VerifyArgs),
     Recover(super::recover::RecoverArgs),
+    Snapshot(super::snapshot::SnapshotArgs),
     Vacuum(super::vacuum::VacuumArgs),
     Ctl(CtlArgs),
     Bench(super::bench::BenchArgs),
@@ -120,6 +121,9 @@ pub(crate) struct SettingArgs {
     /// Do not merge tables
     #[arg(long)]
     no_compaction: bool,
+    /// What becomes of new entries while the disk is full: wait (producers stand still) or refuse (ERR full)
+    #[arg(long, value_name = "WHAT")]
+    on_full: Option<String>,
     /// Delete tables whose newest entry is older than this: 400d, 12h; 0 is never
     #[arg(long, value_name = "TIME")]
     max_age: Option<String>,
@@ -167,6 +171,7 @@ impl SettingArgs {
             ("segment_size_mib", &self.segment_size_mib),
             ("memtable_flush_threshold_mib", &self.memtable_threshold_mib),
             ("compaction_threshold", &self.compaction_threshold),
+            ("on_full", &self.on_full),
             ("max_age", &self.max_age),
             ("max_size_mib", &self.max_size_mib),
             ("min_free_mib", &self.min_free_mib),

@@ -37,7 +37,13 @@ fn conclude(outcome: &Outcome) -> Result<Exit, Failure> {
     let totals = outcome.totals;
     let refused = match totals.refused {
         0 => String::new(),
-        count => format!("{} refused, {} stored", Count(count, "line"), Count(totals.stored, "entry")),
+        count => {
+            let full = match totals.refused_full {
+                0 => String::new(),
+                full => format!(" ({full} of them because the disk was full)"),
+            };
+            format!("{} refused{full}, {} stored", Count(count, "line"), Count(totals.stored, "entry"))
+        }
     };
     match &outcome.end {
         Err(error) if totals.unconfirmed > 0 => {
@@ -49,6 +55,7 @@ fn conclude(outcome: &Outcome) -> Result<Exit, Failure> {
             let exit = match end {
                 End::Signal(Signal::Interrupt) => Exit::Interrupted,
                 End::Signal(_) => Exit::Terminated,
+                End::Input if totals.refused_full > 0 => Exit::Full,
                 End::Input if totals.refused > 0 => Exit::NotStored,
                 End::Input => Exit::Done,
             };
@@ -80,7 +87,7 @@ mod tests {
     use crate::source::counters::Totals;
 
     fn outcome(end: crate::error::Result<End>, unconfirmed: u64, refused: u64) -> Outcome {
-        Outcome { end, totals: Totals { stored: 5, unconfirmed, refused, dropped: 0 } }
+        Outcome { end, totals: Totals { stored: 5, unconfirmed, refused, ..Totals::default() } }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) enum Exit {
     Corrupt,
     NoStore,
     Unavailable,
+    Full,
     CannotCreate,
     Io,
     NotWritten,
@@ -56,14 +57,16 @@ pub(crate) enum Command {
     Man,
     Doctor,
     Vacuum,
+    Snapshot,
 }
 
 use Command::{
-    Append, Bench, Completions, Config, Ctl, Daemon, Doctor, Export, Man, Query, Recover, Stats, Tail, Vacuum, Verify,
+    Append, Bench, Completions, Config, Ctl, Daemon, Doctor, Export, Man, Query, Recover, Snapshot, Stats, Tail,
+    Vacuum, Verify,
 };
 
 /// The table: outcome, code, who ends with it, meaning.
-const TABLE: [(Exit, u8, &[Command], &str); 23] = [
+const TABLE: [(Exit, u8, &[Command], &str); 24] = [
     (
         Exit::Done,
         0,
@@ -83,6 +86,7 @@ const TABLE: [(Exit, u8, &[Command], &str); 23] = [
             Man,
             Doctor,
             Vacuum,
+            Snapshot,
         ],
         "done; for query: at least one entry matched; for append: everything is durable; for verify: no damage; for \
          recover: nothing is missing; for doctor: no problem",
@@ -96,7 +100,7 @@ const TABLE: [(Exit, u8, &[Command], &str); 23] = [
     (
         Exit::CouldNotRun,
         2,
-        &[Verify, Recover, Doctor],
+        &[Verify, Recover, Snapshot, Doctor],
         "it could not run: not a store, in use, no room, wrong command line",
     ),
     (
@@ -114,6 +118,7 @@ const TABLE: [(Exit, u8, &[Command], &str); 23] = [
         &[Append, Ctl, Vacuum],
         "no daemon is running there, or it gives no answer; nothing was sent to it",
     ),
+    (Exit::Full, 71, &[Daemon, Append], "the disk is full, and some of the input was refused (on_full = \"refuse\")"),
     (Exit::CannotCreate, 73, &[Daemon, Append], "the store cannot be created there"),
     (Exit::Io, 74, &[Daemon, Append, Ctl, Vacuum], "reading or writing failed; the next start recovers"),
     (Exit::NotWritten, 74, &[Config, Completions, Man], "the output cannot be written"),
@@ -165,6 +170,7 @@ impl Exit {
             Error::Corrupt(_) => Exit::Corrupt,
             Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
             Error::Io { op: "create", .. } => Exit::CannotCreate,
+            Error::Full => Exit::Full,
             Error::InvalidOption(_) => Exit::Config,
             // The store was there: what could not be created was a file of it.
             Error::Stopped(cause) => match Exit::of_daemon_error(cause) {
@@ -212,6 +218,7 @@ impl Command {
             Man => "man",
             Doctor => "doctor",
             Vacuum => "vacuum",
+            Snapshot => "snapshot",
         }
     }
 }

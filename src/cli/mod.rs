@@ -27,6 +27,7 @@ mod query;
 mod recover;
 mod remote;
 mod scan;
+mod snapshot;
 mod sources;
 mod stats;
 mod status;
@@ -82,7 +83,7 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
-        Subcommands::Daemon(args) => daemon::run(args),
+        Subcommands::Daemon(args) => daemon::run(*args),
         Subcommands::Query(args) => query::run(args),
         Subcommands::Append(args) => append::run(args),
         Subcommands::Tail(args) => tail::run(args),
@@ -91,6 +92,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Subcommands::Verify(args) => verify::run(args),
         Subcommands::Recover(args) => recover::run(args),
         Subcommands::Ctl(args) => ctl::run(args),
+        Subcommands::Snapshot(args) => snapshot::run(args),
         Subcommands::Vacuum(args) => vacuum::run(args),
         Subcommands::Bench(args) => bench::run(args),
         Subcommands::Doctor(args) => doctor::run(args),
@@ -107,7 +109,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<Exit, Failure> {
         let _ = error.print();
         return Ok(Exit::Done);
     }
-    let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench", "doctor"];
+    let readers = ["query", "export", "stats", "verify", "recover", "tail", "bench", "doctor", "snapshot"];
     // Options may stand in front of the subcommand.
     let commands = Cli::command();
     let is_name = |arg: &&OsString| {

@@ -72,7 +72,7 @@ pub(crate) fn run(args: RecoverArgs) -> Result<Exit, Failure> {
     let medium = MediumVfs::open(&dir).map_err(|cause| Failure::could_not_run(cannot_open(&dir, cause)))?;
     let failed = |cause: Error| Failure::could_not_run(within(&dir, cause));
     let target = match &args.to {
-        Some(path) => Some(Target::check(path, &dir).map_err(Failure::could_not_run)?),
+        Some(path) => Some(Target::check(path, &dir, "recover").map_err(Failure::could_not_run)?),
         None => None,
     };
     // A directory that is no store gets no lock file, so it is looked at before, too.

@@ -33,7 +33,8 @@ mod vouch;
 #[cfg(feature = "cli")]
 pub(crate) use follow::Follow;
 pub use scan::Scan;
-use view::{Lost, View};
+use view::Lost;
+pub(crate) use view::View;
 use vouch::Writer;
 
 /// A store open for reading. Each scan sees the store as it is when the scan begins.
@@ -138,7 +139,8 @@ impl Reader {
         stats::gather(&*self.vfs, self.view()?)
     }
 
-    fn view(&self) -> Result<View> {
+    /// A look at the store, with everything that a scan begins with.
+    pub(crate) fn view(&self) -> Result<View> {
         View::take(&*self.vfs, &self.dir, &self.writer, self.lost)
             .map_err(|cause| crate::engine::within(&self.dir, cause))
     }

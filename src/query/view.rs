@@ -46,26 +46,26 @@ pub(super) enum Lost {
 }
 
 /// See the module's page.
-pub(super) struct View {
-    pub(super) manifest: Manifest,
-    pub(super) files: WalFiles,
+pub(crate) struct View {
+    pub(crate) manifest: Manifest,
+    pub(crate) files: WalFiles,
     /// What can be read of the log, in LSN order.
-    pub(super) parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
     /// The first group that is found and not to be returned.
     #[cfg(feature = "cli")]
-    pub(super) beyond: Option<GroupRef>,
+    pub(crate) beyond: Option<GroupRef>,
     /// Largest LSN to return.
-    pub(super) last_lsn: Lsn,
+    pub(crate) last_lsn: Lsn,
     /// Entries from here on are not proven durable, and nobody is alive to vouch for them.
     pub(super) unconfirmed: Option<Lsn>,
-    pub(super) gaps: Vec<Gap>,
+    pub(crate) gaps: Vec<Gap>,
     /// Names of sources by number, as far as the log was read: an entry's is always among them.
     pub(super) names: BTreeMap<u16, String>,
-    pub(super) clock_steps: Vec<ClockStep>,
+    pub(crate) clock_steps: Vec<ClockStep>,
     /// What replay found; `None` where the log is damaged.
-    pub(super) replay: Option<Replay>,
+    pub(crate) replay: Option<Replay>,
     /// What cannot be read of the log, in its order; then what is wrong with the manifest.
-    pub(super) damage: Vec<Wound>,
+    pub(crate) damage: Vec<Wound>,
     pub(super) writer_alive: bool,
 }
 

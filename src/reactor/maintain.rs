@@ -69,6 +69,8 @@ pub(super) struct Maintenance {
     merge_is_due: bool,
     /// A merge found a damaged or unreadable table; it is not tried again.
     merge_is_off: bool,
+    /// The disk was full when the log was opened, and no spare could be prepared since.
+    pub(super) began_without_space: bool,
     reserve: Option<Job<()>>,
     /// The reserve is there.
     has_reserve: bool,
@@ -82,6 +84,11 @@ impl Maintenance {
 
     pub(super) fn frozen_count(&self) -> u64 {
         self.frozen.as_ref().map_or(0, |frozen| frozen.memtable.count())
+    }
+
+    /// A frozen memtable is on its way to a table.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.frozen.is_some()
     }
 
     #[cfg(all(test, feature = "cli"))]
@@ -139,6 +146,7 @@ impl Core {
 
     fn add_spare(&mut self, spare: Reusable) {
         self.urgent.set(false);
+        self.maintenance.began_without_space = false;
         self.wal.spares.push_back(spare);
         self.wal.spares.make_contiguous().sort_by(|a, b| a.path.cmp(&b.path));
     }
@@ -265,7 +273,8 @@ impl Core {
     /// Prepares spares once the log is in use; a log that is only opened costs no space.
     fn start_prepare(&mut self) {
         let busy = self.maintenance.prepare.is_some() || self.maintenance.recycle.is_some();
-        let wanted = self.wal.active.is_some() && (self.wal.epoch_has_groups || self.urgent.get());
+        let in_use = self.wal.active.is_some() && (self.wal.epoch_has_groups || self.urgent.get());
+        let wanted = in_use || self.maintenance.began_without_space;
         if busy || !wanted || self.wal.spares.len() >= SPARES_WANTED {
             return;
         }

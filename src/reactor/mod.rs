@@ -56,7 +56,7 @@ use crate::format::{ClockStep, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
-use crate::options::Options;
+use crate::options::{OnFull, Options};
 use exclusive::Exclusive;
 use gauges::Numbers;
 use groups::InFlight;
@@ -183,6 +183,7 @@ impl Core {
     fn publish(&self) {
         let books = &self.wal.books;
         self.shared.publish(books.released_lsn, books.durable_lsn);
+        self.shared.set_refusing(self.options.on_full == OnFull::Refuse && self.is_full());
         match self.may_confirm_ahead() {
             true => self.shared.grant(Lsn(books.durable_lsn.0 + AT_RISK_ENTRIES_MAX)),
             false => self.shared.end_grant(),
@@ -200,6 +201,47 @@ impl Core {
             && !self.is_stalled()
             && self.has_reserve()
             && self.wal.active.as_ref().is_some_and(|active| self.is_worth_filling(active.bytes_left()))
+    }
+
+    /// Whether what comes next would have to wait for space on the disk. Said while there is still room for a group, so that
+    /// what is accepted until then is stored.
+    fn is_full(&self) -> bool {
+        if self.ops.waiting_for_space.get() == 0 && !self.maintenance.began_without_space {
+            return false;
+        }
+        let room = stage::GROUP_BUFFER_BYTES.min(self.options.memtable_bytes / 4);
+        let memtable_ends =
+            self.maintenance.is_flushing() && self.memtable.bytes() + room >= self.options.memtable_bytes;
+        memtable_ends || !self.has_room()
+    }
+
+    /// Whether the next group can be written to files that are there, and one is left for recovery.
+    fn has_room(&self) -> bool {
+        let room = stage::GROUP_BUFFER_BYTES.min(self.options.segment_bytes as usize / 4) as u64;
+        let begins = match &self.wal.active {
+            Some(active) => active.bytes_left() < room,
+            None => self.wal.next_birth.takes_over.is_none(),
+        };
+        self.wal.spares.len() > usize::from(begins)
+    }
+
+    /// A log that is to refuse appends on a full disk must know that it is full before it accepts the first one.
+    fn look_for_room(&mut self) -> Result<()> {
+        while self.options.on_full == OnFull::Refuse && !self.has_room() {
+            let (ops, number) = (Rc::clone(&self.ops), self.wal.next_number());
+            let urgent = Cell::new(true);
+            let prepared = segments::prepare(&ops, self.wal.store, number, self.options.segment_bytes, &urgent);
+            match ops.block_on(prepared) {
+                Ok(spare) => self.wal.spares.push_back(spare),
+                Err(cause) if space::is_no_space(&cause) => {
+                    self.maintenance.began_without_space = true;
+                    self.shared.set_refusing(true);
+                    return Ok(());
+                }
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
     }
 
     /// Latches the log: everybody is told.

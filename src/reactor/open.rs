@@ -310,7 +310,7 @@ impl Opening<'_> {
         let gaps = merge_gaps(&manifest.gaps, &replay.gaps, wal.next_birth.gap);
         let released: VecDeque<Reusable> = files.released.into_iter().collect();
         let has_reserve = vfs.metadata(reserve::NAME).is_ok_and(|metadata| metadata.bytes == reserve::BYTES as u64);
-        let core = Core {
+        let mut core = Core {
             ops: Rc::clone(ops),
             vfs,
             shared,
@@ -334,6 +334,7 @@ impl Opening<'_> {
             wal,
         };
         core.limit_next_group(core.wal.active.as_ref().map_or(u64::MAX, Active::bytes_left));
+        core.look_for_room()?;
         core.publish();
         Ok(core)
     }

@@ -8,11 +8,29 @@ use crate::reactor::ops::{Ops, SYNC_DIR};
 
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
+/// Counts a job among those that wait for space, as long as it lives.
+struct Waiting<'a>(&'a Ops);
+
+impl<'a> Waiting<'a> {
+    fn new(ops: &'a Ops) -> Waiting<'a> {
+        ops.waiting_for_space.set(ops.waiting_for_space.get() + 1);
+        Waiting(ops)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting_for_space.set(self.0.waiting_for_space.get() - 1);
+    }
+}
+
 /// Repeats `attempt`, with new files each time, every second until there is space.
 pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let mut waiting = None;
     loop {
         match attempt().await {
             Err(cause) if is_no_space(&cause) => {
+                waiting.get_or_insert_with(|| Waiting::new(ops));
                 ops.no_space_ns.set(ops.env.mono_ns().max(1));
                 let remedy = if is_out_of_files(&cause) { "raise the limit of open files" } else { "free some space" };
                 tracing::warn!("{cause}; {remedy}: the log goes on by itself, and appends wait if they must");

@@ -20,7 +20,7 @@
 //! Proof: the tests of this module, `engine`, and the crash campaign in `sim`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use crate::batch::{Batch, LsnRange};
@@ -172,6 +172,8 @@ pub(crate) struct Shared {
     mode: AtomicU8,
     /// When a job last found no space on the disk, in monotonic nanoseconds; 0: never.
     no_space_ns: AtomicU64,
+    /// Nothing more is to be accepted until there is space on the disk.
+    is_refusing: AtomicBool,
     batches_max: usize,
     env: Arc<dyn Env>,
     waker: Waker,
@@ -235,6 +237,7 @@ impl Shared {
             gauges: Gauges::default(),
             mode: AtomicU8::new(start.mode as u8),
             no_space_ns: AtomicU64::new(0),
+            is_refusing: AtomicBool::new(false),
             batches_max: start.batches_max,
             env,
             waker,
@@ -266,6 +269,26 @@ impl Shared {
         let stage = self.stage();
         let ahead = self.confirmable_lsn.load(Ordering::Acquire).min(stage.next_lsn.0 - 1);
         Lsn(self.released_lsn.load(Ordering::Acquire).max(ahead))
+    }
+
+    /// Whether nothing more is to be accepted for want of space. Whoever hands something over looks at it first; what was
+    /// taken before that is handed over all the same.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.is_refusing.load(Ordering::Acquire)
+    }
+
+    /// See [`Shared::is_refusing`].
+    pub(crate) fn set_refusing(&self, is_refusing: bool) {
+        if self.is_refusing.swap(is_refusing, Ordering::AcqRel) != is_refusing {
+            match is_refusing {
+                true => tracing::warn!("the disk is full: appends are refused until there is space"),
+                false => tracing::info!("there is space again: appends are accepted"),
+            }
+            // Who waits with more in hand may look again: producers for room, sources for something to do.
+            drop(self.stage());
+            self.room.notify_all();
+            self.watches.wake();
+        }
     }
 
     /// Whether the reactor has met a full disk within this time: it looks again every second.

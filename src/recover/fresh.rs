@@ -23,7 +23,7 @@ use crate::survey::store::StoreSurvey;
 use crate::{manifest, sstable, wal};
 
 /// Number of the segment that the log begins with; the one before it stands for the source's.
-const FIRST_SEGMENT: u64 = 2;
+pub(crate) const FIRST_SEGMENT: u64 = 2;
 
 /// Where the new store goes.
 pub(crate) struct Target {
@@ -33,8 +33,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Looks only. An error is a sentence that says what to do.
-    pub(crate) fn check(path: &Path, source: &Path) -> Result<Target, String> {
+    /// Looks only. `maker` is what makes the store, as `recover`. An error is a sentence that says what to do.
+    pub(crate) fn check(path: &Path, source: &Path, maker: &str) -> Result<Target, String> {
         let shown = path.display();
         match fs::symlink_metadata(path) {
             Ok(_) => return Err(format!("{shown} exists already; name a directory that does not")),
@@ -48,15 +48,15 @@ impl Target {
         };
         let parent = fs::canonicalize(parent).map_err(|cause| format!("cannot use {}: {cause}", parent.display()))?;
         if fs::canonicalize(source).is_ok_and(|source| parent.starts_with(source)) {
-            return Err(format!("{shown} lies inside the damaged store; choose a place outside"));
+            return Err(format!("{shown} lies inside the store; choose a place outside"));
         }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(".kifa-recover.tmp");
+        hidden.push(format!(".kifa-{maker}.tmp"));
         let temporary = parent.join(hidden);
         if fs::symlink_metadata(&temporary).is_ok() {
             let left = temporary.display();
-            return Err(format!("{left} is left from a recovery that was interrupted; remove it and try again"));
+            return Err(format!("{left} is left from a kifa {maker} that was interrupted; remove it and try again"));
         }
         Ok(Target { path: parent.join(name), temporary, parent })
     }
@@ -66,13 +66,29 @@ impl Target {
 pub(crate) fn copy_to(survey: StoreSurvey, plan: &Plan, from: &dyn Vfs, target: &Target) -> Result<()> {
     let built = build(survey, plan, from, &target.temporary);
     if built.is_err() {
-        // Nothing in it is anybody's but this process's.
-        let _ = fs::remove_dir_all(&target.temporary);
+        target.discard();
         return built;
     }
-    let failed = |op| move |cause| Error::io(op, &target.path, cause);
-    fs::rename(&target.temporary, &target.path).map_err(failed("create"))?;
-    StoreDir::open(&target.parent).and_then(|parent| parent.sync_dir("")).map_err(failed("sync the name of"))
+    target.publish()
+}
+
+impl Target {
+    /// The directory in which the store is made.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Removes what was made so far. Nothing in it is anybody's but this process's.
+    pub(crate) fn discard(&self) {
+        let _ = fs::remove_dir_all(&self.temporary);
+    }
+
+    /// Gives the finished store, all of it durable, its name.
+    pub(crate) fn publish(&self) -> Result<()> {
+        let failed = |op| move |cause| Error::io(op, &self.path, cause);
+        fs::rename(&self.temporary, &self.path).map_err(failed("create"))?;
+        StoreDir::open(&self.parent).and_then(|parent| parent.sync_dir("")).map_err(failed("sync the name of"))
+    }
 }
 
 fn build(survey: StoreSurvey, plan: &Plan, from: &dyn Vfs, dir: &Path) -> Result<()> {
@@ -114,7 +130,7 @@ fn build(survey: StoreSurvey, plan: &Plan, from: &dyn Vfs, dir: &Path) -> Result
 
 impl Manifest {
     /// Takes a table that was written under the next id.
-    pub(super) fn add(&mut self, table: Option<crate::format::manifest::TableMeta>) {
+    pub(crate) fn add(&mut self, table: Option<crate::format::manifest::TableMeta>) {
         if let Some(table) = table {
             self.next_table_id = table.id + 1;
             self.tables.push(table);

@@ -15,6 +15,8 @@ pub(crate) struct Counters {
     pub(crate) stored: AtomicU64,
     /// Pieces of input that were refused, each reported when it was met.
     pub(crate) refused: AtomicU64,
+    /// Those of them that were refused because the disk is full.
+    pub(crate) refused_full: AtomicU64,
     /// Entries that are known to be lost before they could be taken: datagrams, lines truncated away.
     pub(crate) dropped: AtomicU64,
 }
@@ -32,6 +34,12 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A piece of input is refused because the disk is full.
+    pub(crate) fn refuse_full(&self) {
+        self.refuse();
+        self.refused_full.fetch_add(1, Ordering::Relaxed);
+    }
+
     #[cfg(unix)]
     pub(crate) fn drop_entries(&self, entries: u64) {
         self.dropped.fetch_add(entries, Ordering::Relaxed);
@@ -44,6 +52,7 @@ impl Counters {
             stored,
             unconfirmed: read(&self.accepted).saturating_sub(stored),
             refused: read(&self.refused),
+            refused_full: read(&self.refused_full),
             dropped: read(&self.dropped),
         }
     }
@@ -58,6 +67,8 @@ pub(crate) struct Totals {
     pub(crate) unconfirmed: u64,
     /// Pieces of input that were refused.
     pub(crate) refused: u64,
+    /// Those of them that were refused because the disk is full.
+    pub(crate) refused_full: u64,
     /// Entries lost before they could be taken.
     pub(crate) dropped: u64,
 }
@@ -67,6 +78,7 @@ impl std::ops::AddAssign for Totals {
         self.stored += other.stored;
         self.unconfirmed += other.unconfirmed;
         self.refused += other.refused;
+        self.refused_full += other.refused_full;
         self.dropped += other.dropped;
     }
 }

@@ -52,6 +52,9 @@ pub(crate) struct Context<'a> {
     pub(crate) stop: &'a Stop,
 }
 
+/// What a producer is told of an entry that is refused because the disk is full.
+pub(crate) const FULL_LINE: &str = "ERR full the disk is full; send it again when there is space";
+
 /// Batches that one source may have on their way; more would only queue in front of the engine's own limit.
 const TICKETS_MAX: usize = 256;
 
@@ -93,8 +96,15 @@ impl<'a> Pipeline<'a> {
         self.replies.as_mut()
     }
 
-    /// Adds an entry; submits the batch in front of it when that is full.
+    /// Adds an entry; submits the batch in front of it when that is full. While the disk is full it may be refused.
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<()> {
+        if self.log.is_refusing() {
+            self.counters.refuse_full();
+            if let Some(replies) = &mut self.replies {
+                replies.say(FULL_LINE);
+            }
+            return Ok(());
+        }
         match self.batch.push_from(self.source.number, payload) {
             Err(Error::TooLarge { .. }) if !self.batch.is_empty() => {
                 self.submit()?;
@@ -127,9 +137,10 @@ impl<'a> Pipeline<'a> {
             self.batch.checkpoint(&key, name)?;
         }
         let entries = self.batch.len() as u64;
-        let outcome = self.log.submit(&self.batch);
+        // What was taken before the disk was full is not refused any more.
+        let outcome = self.log.hand_over(&self.batch, true);
         self.batch.clear();
-        self.tickets.push_back((outcome?, entries));
+        self.tickets.push_back((outcome?.expect("it waited for room"), entries));
         self.named = true;
         self.reap()
     }

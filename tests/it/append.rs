@@ -345,7 +345,7 @@ fn a_refusal_is_told_and_the_rest_goes_on_but_a_failing_log_leaves_doubt() {
     let place = Place::new();
     std::fs::create_dir(place.store()).unwrap();
     let _full = Server::start(&place.store(), answers("full"));
-    let ran = feed(&mut append(&place, &["-"]), b"a\nb\nc\n").expect(1);
+    let ran = feed(&mut append(&place, &["-"]), b"a\nb\nc\n").expect(71);
     assert_eq!(ran.text(), "2\n4\n");
     assert!(ran.stderr.contains("entry 2 is refused") && !ran.stderr.contains('\x1b'), "{}", ran.stderr);
 

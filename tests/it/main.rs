@@ -29,6 +29,8 @@ mod export;
 mod filter;
 #[cfg(all(feature = "cli", unix))]
 mod follow;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod full_disk;
 #[cfg(all(feature = "cli", unix))]
 mod lifecycle;
 #[cfg(feature = "cli")]
@@ -47,6 +49,8 @@ mod program;
 mod query;
 #[cfg(feature = "cli")]
 mod recover;
+#[cfg(all(feature = "cli", unix))]
+mod snapshot;
 #[cfg(feature = "cli")]
 mod sources;
 #[cfg(all(feature = "cli", unix))]

@@ -66,7 +66,7 @@ fn a_new_store_never_replaces_anything() {
     }
     fs::create_dir(place.beside(".new.kifa-recover.tmp")).unwrap();
     let ran = place.run("recover", &["--to", &path(&place, "new")]).expect(2);
-    assert!(ran.stderr.contains("left from a recovery that was interrupted"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("left from a kifa recover that was interrupted"), "{}", ran.stderr);
 }
 
 #[test]

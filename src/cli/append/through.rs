@@ -174,6 +174,7 @@ impl Way<'_> {
         let number = |text: String| text.parse().map(Lsn).map_err(|_| garbled());
         match (asked, parse_reply(line)) {
             (Answer::Appended(entry), Err(ControlError::Refused { code, reason })) if !leaves_doubt(&code) => {
+                self.tally.refused_full += u64::from(code == "full");
                 let refused = ControlError::Refused { code, reason };
                 self.tally.refuse(format_args!("entry {entry}"), refused);
                 Ok(())

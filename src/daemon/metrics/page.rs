@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn what_is_too_much_to_show_is_summed_up_and_names_cannot_break_a_line() {
         let each: Vec<_> = (0..SOURCES_MAX as u64 + 3)
-            .map(|at| (format!("file:/a\"b\\{at}"), Totals { stored: 1, unconfirmed: 1, refused: 0, dropped: 0 }))
+            .map(|at| (format!("file:/a\"b\\{at}"), Totals { stored: 1, unconfirmed: 1, ..Totals::default() }))
             .collect();
         let text = TextEncoder::new().encode_to_string(&sources(&each)).unwrap();
         assert!(text.contains("kifa_source_accepted_entries_total{source=\"file:/a\\\"b\\\\0\"} 2\n"), "{text}");
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn sources_that_share_a_name_share_a_line() {
-        let one = Totals { stored: 1, unconfirmed: 0, refused: 2, dropped: 3 };
+        let one = Totals { stored: 1, refused: 2, dropped: 3, ..Totals::default() };
         let each = [("pos", one), ("stdin", one), ("pos", one)].map(|(name, totals)| (name.to_owned(), totals));
         let sums = by_name(each.into());
         assert_eq!(

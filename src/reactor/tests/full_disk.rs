@@ -1,6 +1,7 @@
 //! A full disk stops no log and costs no entry: appends wait, everything else goes on.
 
 use super::*;
+use crate::options::{Compression, OnFull};
 use crate::sim::{Fault, FaultKind, OpClass};
 
 /// The disk fills up before the first segment can be prepared. The append waits for space, and is confirmed when there
@@ -140,4 +141,106 @@ fn a_released_segment_that_cannot_be_removed_does_not_stop_the_log() {
 #[test]
 fn a_released_segment_that_cannot_be_renamed_does_not_stop_the_log() {
     refuse_recycling(OpClass::Rename, Some(40 << 10));
+}
+
+fn refusing() -> Options {
+    Options { on_full: OnFull::Refuse, compression: Compression::None, ..cautious() }
+}
+
+/// The disk is full, and appends are to be refused. Everything that was accepted before that is said is stored without
+/// more space: nobody waits. When there is space, appends are accepted again by themselves.
+#[test]
+fn what_is_accepted_before_refusing_is_stored_without_space_and_appending_resumes() {
+    let disk = SimDisk::new(1);
+    let mut life = Life::open(&disk, refusing());
+    let mut confirmed = life.append_each(10, 100);
+    for round in 0..10 {
+        life.wait_for_spares();
+        life.run_for(SECOND_NS);
+        disk.set_space_bytes(Some(disk.space_used_bytes()));
+        let mut refused = false;
+        for _ in 0..2000 {
+            refused = life.core.shared().is_refusing();
+            if refused {
+                break;
+            }
+            confirmed = life.append_each(1, 1500);
+        }
+        assert!(refused, "round {round}: it is full");
+        life.run_for(3 * SECOND_NS);
+        assert!(life.core.shared().is_refusing(), "round {round}: it still is");
+        assert_eq!(lsns_beside(&life), (1..=confirmed).collect::<Vec<_>>(), "round {round}: queries work");
+        if round % 3 == 2 {
+            let cut = life.lose_all_but_the_durable();
+            life = Life::open(&cut, refusing());
+            cut.set_space_bytes(None);
+            return_to_work(&mut life);
+            let next = life.append_each(1, 100);
+            assert_survives(life, next, "after a cut");
+            return;
+        }
+        disk.set_space_bytes(None);
+        return_to_work(&mut life);
+    }
+}
+
+/// A process that begins on a full disk knows it before it accepts anything: nobody who is accepted waits for space.
+#[test]
+fn a_log_that_is_opened_on_a_full_disk_refuses_or_stores_from_the_first_append_on() {
+    let mut life = Life::open(&SimDisk::new(1), refusing());
+    let mut confirmed = life.append_each(5, 100);
+    life.wait_for_spares();
+    life.disk.set_space_bytes(Some(life.disk.space_used_bytes()));
+    let mut refused = 0;
+    for round in 0..12 {
+        let disk = if round % 2 == 0 { life.disk.kill(round) } else { life.lose_power() };
+        life = Life::open(&disk, refusing());
+        for _ in 0..3 {
+            if life.core.shared().is_refusing() {
+                refused += 1;
+                break;
+            }
+            let (seq, last) = life.stage(1, 3000);
+            let give_up_ns = disk.env().mono_ns() + 3 * SECOND_NS;
+            while !life.is_confirmed(seq) {
+                assert!(disk.env().mono_ns() < give_up_ns, "round {round}: it was accepted, and waits");
+                life.step();
+            }
+            confirmed = last;
+        }
+    }
+    assert!(refused > 0, "there is no room for so many");
+    life.disk.set_space_bytes(None);
+    return_to_work(&mut life);
+    confirmed = confirmed.max(life.append_each(1, 100));
+    assert_survives(life, confirmed, "with space again");
+}
+
+fn return_to_work(life: &mut Life) {
+    life.run_for(3 * SECOND_NS);
+    assert!(!life.core.shared().is_refusing(), "there is space again");
+}
+
+/// What a reader beside the writer finds.
+fn lsns_beside(life: &Life) -> Vec<u64> {
+    let reader = Reader::of(life.disk.vfs(), true);
+    let mut scan = reader.scan(ScanRange::default()).expect("the store is sound");
+    let mut lsns = Vec::new();
+    while let Some(entry) = scan.next_entry().expect("the store is sound") {
+        lsns.push(entry.lsn.0);
+    }
+    lsns
+}
+
+/// Unless it is asked for, nothing is refused.
+#[test]
+fn by_default_appends_wait() {
+    let disk = SimDisk::new(1);
+    let mut life = Life::open(&disk, cautious());
+    life.append_each(1, 100);
+    life.wait_for_spares();
+    disk.set_space_bytes(Some(disk.space_used_bytes()));
+    life.fill_segment();
+    life.run_for(3 * SECOND_NS);
+    assert!(!life.core.shared().is_refusing());
 }

@@ -38,6 +38,7 @@ use crate::format::{ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Lsn};
 use crate::reactor::retain::Vacuum;
 use crate::reactor::stage::{Asked, Reply, Request};
 use crate::reactor::stats::LogStats;
+use crate::source::FULL_LINE;
 use crate::source::replies::Replies;
 
 /// Requests of a connection that may be on their way; beyond them reading pauses.
@@ -112,6 +113,10 @@ impl Session {
     fn take_next(&mut self, ends: &mut Ends<'_>, hub: &mut Hub<'_>, input: &mut &[u8]) -> Result<bool> {
         let pending = match self.requests.next(input) {
             None => return Ok(false),
+            Some(Next::Append(_)) if hub.log.is_refusing() => {
+                hub.intake.counters(self.source).refuse_full();
+                Pending::Line(FULL_LINE.to_owned())
+            }
             Some(Next::Append(payload)) => {
                 hub.intake.push(Origin { source: self.source, owner: Some(self.owner), client: None }, payload)?;
                 *ends.in_flight_bytes += payload.len() + ENTRY_OVERHEAD_BYTES;

@@ -196,9 +196,9 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// Whether the log has no room at present. Nothing more may be taken then.
+    /// Whether the log has no room at present. Nothing more may be taken then; what is refused for want of space may come.
     pub(super) fn is_blocked(&self) -> bool {
-        !self.closed.is_empty()
+        !self.closed.is_empty() && !self.log.is_refusing()
     }
 
     /// Whether everything that was taken has been handed over.

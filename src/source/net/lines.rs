@@ -19,6 +19,7 @@ use super::intake::{ENTRY_OVERHEAD_BYTES, Origin, SourceIndex};
 use super::notes::Kind;
 use crate::config::sources::Framing;
 use crate::error::Result;
+use crate::source::FULL_LINE;
 use crate::source::framing::{Frame, Framer};
 
 /// Room for a number and a space in front of a payload that is as long as the limit allows.
@@ -190,6 +191,15 @@ fn refuse_too_large(connection: &mut Connection, hub: &mut Hub<'_>) {
     connection.replies.say(&format!("ERR too-large the entry is longer than {max} bytes"));
 }
 
+/// The disk is full. A client that numbers its entries begins anew: were a later number stored, this one never could be.
+fn refuse_full(connection: &mut Connection, hub: &mut Hub<'_>, is_numbered: bool) {
+    hub.intake.counters(lines(connection).source).refuse_full();
+    match is_numbered {
+        true => connection.end(FULL_LINE),
+        false => connection.replies.say(FULL_LINE),
+    }
+}
+
 fn store(
     connection: &mut Connection,
     hub: &mut Hub<'_>,
@@ -198,6 +208,10 @@ fn store(
 ) -> Result<()> {
     if payload.len() > hub.limits.line_bytes_max {
         refuse_too_large(connection, hub);
+        return Ok(());
+    }
+    if hub.log.is_refusing() {
+        refuse_full(connection, hub, client.is_some());
         return Ok(());
     }
     let owner = connection.owner;

@@ -116,6 +116,10 @@ impl Udp {
         if entry.is_empty() {
             return Ok(());
         }
+        if hub.log.is_refusing() {
+            hub.intake.counters(self.source).refuse_full();
+            return Ok(());
+        }
         hub.intake.push(Origin { source: self.source, owner: None, client: None }, entry)
     }
 
