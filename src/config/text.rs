@@ -21,6 +21,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("storage.compaction_threshold", "Neighbouring tables of similar size that are merged into one"),
     ("storage.compaction_enabled", "Merge tables"),
     ("storage.compression", "How tables are compressed; zstd takes half the space of lz4 for JSON, at twice the cost"),
+    ("storage.on_full", "On a full disk: appends wait until there is room, or are refused (ERR full)"),
     ("storage.io_backend", "Who does the I/O; auto is io_uring where the kernel allows it"),
     ("retention.max_age", "Delete tables whose youngest entry is older than this, oldest first; 0: never"),
     ("retention.max_size_mib", "Delete the oldest tables while the store takes more room than this; 0: never"),
