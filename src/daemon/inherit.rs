@@ -7,6 +7,7 @@
 //!
 //! Proof: `tests/it/systemd.rs`.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -15,21 +16,29 @@ use listenfd::ListenFd;
 
 use crate::error::{Error, Result};
 
+/// Looks whether what is promised is there, before this process opens anything under these numbers itself.
+///
+/// # Errors
+/// A descriptor that is not open.
+pub(super) fn check(variable: &impl Fn(&str) -> Option<OsString>) -> Result<()> {
+    let number = |name| variable(name)?.to_str()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(());
+    }
+    let promised = 3..3 + u64::from(number("LISTEN_FDS").unwrap_or(0));
+    let is_missing = |fd: &u64| !Path::new(&format!("/dev/fd/{fd}")).exists();
+    let Some(missing) = promised.into_iter().find(is_missing) else { return Ok(()) };
+    let what =
+        format!("LISTEN_FDS promises descriptor {missing}, which is not open; start kifa by its unit, or unset it");
+    Err(Error::io("use", "a socket that was passed to kifa", io::Error::new(io::ErrorKind::InvalidInput, what)))
+}
+
 /// Takes the sockets over.
 ///
 /// # Errors
-/// A descriptor that is not open, or is no socket of a kind kifa listens on.
+/// A descriptor that is no socket of a kind kifa listens on.
 pub(super) fn descriptors() -> Result<Vec<OwnedFd>> {
     let mut passed = ListenFd::from_env();
-    if let Some(missing) = (3..3 + passed.len()).find(|fd| !Path::new(&format!("/dev/fd/{fd}")).exists()) {
-        let what =
-            format!("LISTEN_FDS promises descriptor {missing}, which is not open; start kifa by the unit, or unset it");
-        return Err(Error::io(
-            "use",
-            "a socket that was passed to kifa",
-            io::Error::new(io::ErrorKind::InvalidInput, what),
-        ));
-    }
     (0..passed.len()).map(|index| descriptor(&mut passed, index)).collect()
 }
 

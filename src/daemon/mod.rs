@@ -94,6 +94,10 @@ pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -
     for setting in config.settings() {
         debug!("{setting}");
     }
+    #[cfg(unix)]
+    if let Err(error) = inherit::check(&variable) {
+        return nothing(error);
+    }
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => return nothing(Error::io("catch", "signals", error)),
