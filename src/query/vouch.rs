@@ -29,7 +29,7 @@ use crate::io::lock::writer_alive;
 
 /// How long connecting, and then the answer, may take.
 #[cfg(unix)]
-const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long a socket that gave no answer is left alone.
 #[cfg(unix)]
 const SILENT_FOR: Duration = Duration::from_secs(5);
