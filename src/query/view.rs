@@ -28,10 +28,8 @@ use crate::survey::log::{LogSurvey, Part, survey as survey_log};
 use crate::survey::tolerant::{Tolerant, Unreadable};
 use crate::survey::{Kind, Wound};
 use crate::wal::files::WalFiles;
-use crate::wal::replay::{Replay, Tail};
+use crate::wal::replay::{Extent, Replay, Tail};
 
-/// Bytes that are searched behind the end of the log for proof that it is damaged. The writer searches all of it.
-const SEARCH_BYTES: u64 = 4 << 20;
 /// How often a look is taken anew before giving up.
 const RETRIES_MAX: usize = 100;
 
@@ -129,7 +127,7 @@ impl View {
             checked => checked.map(|()| None)?,
         };
         let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
-        let mut log = survey_log(&files, &manifest, SEARCH_BYTES)?;
+        let mut log = survey_log(&files, &manifest, Extent::Brief)?;
         log.wounds.extend(join.into_iter().chain(wound));
         unreadable.explain(&mut log.wounds);
         let writer_alive = alive_before || writer.is_alive();

@@ -36,7 +36,7 @@ use crate::survey::{Kind, Wound};
 use crate::wal::chain::last_known;
 use crate::wal::files::WalFiles;
 use crate::wal::reader::{Group, Place, Window, read_group, read_header};
-use crate::wal::replay::{Replay, Tail, replay};
+use crate::wal::replay::{Extent, Replay, Tail, replay};
 
 /// A group that counts, to be read (and checked) again when its turn comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,9 +119,9 @@ pub(crate) struct LogSurvey {
 }
 
 /// Surveys the log. An error other than damage is an error.
-pub(crate) fn survey(files: &WalFiles, manifest: &Manifest, search_bytes: u64) -> Result<LogSurvey> {
+pub(crate) fn survey(files: &WalFiles, manifest: &Manifest, extent: Extent) -> Result<LogSurvey> {
     let mut found = Walk::new(files, manifest);
-    let outcome = replay(files, manifest, search_bytes, &mut |seen| {
+    let outcome = replay(files, manifest, extent, &mut |seen| {
         found.count(&seen.group, FileKey::Live(seen.segment.header.segment));
         Ok(())
     });

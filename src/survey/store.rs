@@ -23,6 +23,7 @@ use crate::manifest;
 use crate::reactor::open::{Ground, merge_gaps, survey as look};
 use crate::wal::chain::is_older;
 use crate::wal::files::WalFiles;
+use crate::wal::replay::Extent;
 
 /// How often the survey begins anew because the store has changed.
 const ROUNDS_MAX: usize = 100;
@@ -233,7 +234,7 @@ fn check_tables(
 
 fn read_log(vfs: &dyn Vfs, manifest: &Manifest) -> Result<(WalFiles, LogSurvey)> {
     let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
-    let log = log::survey(&files, manifest, u64::MAX)?;
+    let log = log::survey(&files, manifest, Extent::Whole)?;
     Ok((files, log))
 }
 

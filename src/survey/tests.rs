@@ -17,6 +17,7 @@ use crate::io::Vfs;
 use crate::sim::{Fault, FaultKind, OpClass, SimDisk};
 use crate::wal::files::WalFiles;
 use crate::wal::reader::{Window, read_group};
+use crate::wal::replay::Extent;
 use crate::wal::tests::{STORE, Segment, disk_of, durable, marker};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -34,7 +35,7 @@ fn surveyed(vfs: &dyn Vfs) -> (Vec<(u64, String, u64)>, LogSurvey) {
 fn surveyed_up_to(vfs: &dyn Vfs, newest: u64) -> (Vec<(u64, String, u64)>, LogSurvey) {
     let manifest = Manifest { newest_segment: newest, ..Manifest::birth(STORE) };
     let files = WalFiles::scan(vfs, STORE, 1).expect("it can be listed");
-    let found = survey(&files, &manifest, u64::MAX).expect("damage is no error");
+    let found = survey(&files, &manifest, Extent::Whole).expect("damage is no error");
     let mut read = Vec::new();
     let mut window = Window::default();
     let check = |lsn: Lsn, payload: &[u8]| assert_eq!(payload, format!("entry {lsn}").as_bytes());
@@ -291,11 +292,11 @@ fn an_unreadable_range_is_damage_and_never_the_end_of_the_log() {
     let tolerant = Tolerant::new(&*vfs, unreadable.clone());
     let manifest = Manifest::birth(STORE);
     let files = WalFiles::scan(&tolerant, STORE, 1).expect("it can be listed");
-    let mut wounds = survey(&files, &manifest, u64::MAX).expect("damage is no error").wounds;
+    let mut wounds = survey(&files, &manifest, Extent::Whole).expect("damage is no error").wounds;
     unreadable.explain(&mut wounds);
     assert!(!wounds.is_empty());
     assert!(wounds.iter().all(|wound| wound.what.contains("the device cannot read it")), "{wounds:?}");
-    let outcome = survey(&WalFiles::scan(&*vfs, STORE, 1).unwrap_or_default(), &manifest, u64::MAX);
+    let outcome = survey(&WalFiles::scan(&*vfs, STORE, 1).unwrap_or_default(), &manifest, Extent::Whole);
     assert!(!matches!(outcome, Err(Error::Corrupt(_))));
 }
 

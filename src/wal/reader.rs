@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::format::entry::{self, Entry, Seed};
 use crate::format::group::{self, GroupHeader};
 use crate::format::record::Record;
-use crate::format::{BLOCK_BYTES, FormatError, StoreId};
+use crate::format::{BLOCK_BYTES, FormatError, Lsn, StoreId};
 use crate::io::ReadAt;
 use crate::planted::{Bug, planted};
 
-/// Bytes read at once while walking forward.
-const WINDOW_BYTES: usize = 256 << 10;
+/// Bytes read at once while walking forward, unless one group needs more.
+const WINDOW_BYTES: usize = 64 << 10;
 
 /// A file read through a window.
 #[derive(Default)]
@@ -38,11 +38,19 @@ impl Window {
         Ok(&self.bytes[skip..end])
     }
 
+    /// Moves the window; what it showed already is not read again.
     fn fill(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<()> {
-        path.clone_into(&mut self.path);
+        let skip =
+            offset.checked_sub(self.start).map_or(usize::MAX, |skip| usize::try_from(skip).unwrap_or(usize::MAX));
+        if self.path == path && skip < self.bytes.len() {
+            self.bytes.drain(..skip);
+        } else {
+            path.clone_into(&mut self.path);
+            self.bytes.clear();
+        }
         self.start = offset;
+        let mut filled = self.bytes.len();
         self.bytes.resize(len, 0);
-        let mut filled = 0;
         while filled < len {
             match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
                 Ok(0) => break,
@@ -75,7 +83,7 @@ pub(crate) struct Place<'a> {
     pub(crate) offset: u64,
 }
 
-/// A valid group, as it lies in the window.
+/// A valid group, as it lies in the window. Of one that was passed by ([`pass_group`]) only the header is there.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     pub(crate) header: GroupHeader,
@@ -83,12 +91,13 @@ pub(crate) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// The entries, encoded.
+    /// The entries, encoded; none where the group was passed by.
     pub(crate) fn entry_bytes(&self) -> &'a [u8] {
-        &self.bytes[group::HEADER_BYTES..][..self.header.entries_bytes as usize]
+        let entries = group::HEADER_BYTES..group::HEADER_BYTES + self.header.entries_bytes as usize;
+        self.bytes.get(entries).unwrap_or_default()
     }
 
-    /// The entries, already checked.
+    /// The entries, already checked; none where the group was passed by.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let mut rest = self.entry_bytes();
         std::iter::from_fn(move || {
@@ -103,6 +112,9 @@ impl<'a> Group<'a> {
 
     /// The records, already checked.
     pub(crate) fn records(&self) -> Vec<Record> {
+        if self.header.record_count == 0 {
+            return Vec::new();
+        }
         let start = group::HEADER_BYTES + self.header.entries_bytes as usize;
         decode_records(&self.header, &self.bytes[start..]).expect("the group was checked when it was read")
     }
@@ -135,6 +147,19 @@ pub(crate) fn read_group<'w>(window: &'w mut Window, place: &Place<'_>) -> Resul
         return Ok(Err(FormatError::Truncated));
     }
     Ok(check_body(&header, bytes).map(|()| Group { header, bytes }))
+}
+
+/// Reads the header alone of a group without records whose entries are all at or below `lsn`; `None`: it is not such a
+/// group, or none at all.
+pub(crate) fn pass_group(window: &mut Window, place: &Place<'_>, lsn: Lsn) -> Result<Option<Group<'static>>> {
+    let header = read_header(window, place)?;
+    let is_passed = |header: &GroupHeader| {
+        header.entry_count > 0
+            && header.record_count == 0
+            && header.last_lsn() <= lsn
+            && place.offset + header.unpadded_bytes() as u64 <= place.file_bytes
+    };
+    Ok(header.ok().filter(is_passed).map(|header| Group { header, bytes: &[] }))
 }
 
 fn check_body(header: &GroupHeader, bytes: &[u8]) -> Result<(), FormatError> {

@@ -24,7 +24,7 @@ use crate::format::record::{LogEnd, Record};
 use crate::format::{Gap, GapCause, Lsn};
 use crate::memtable::MemTable;
 use crate::wal::files::WalFiles;
-use crate::wal::replay::{Newest, Replay, Tail, replay};
+use crate::wal::replay::{Extent, Newest, Replay, Tail, replay};
 use crate::wal::writer::AT_RISK_ENTRIES_MAX;
 
 /// A group that nothing on disk proves durable.
@@ -54,7 +54,7 @@ pub(crate) fn read(files: &WalFiles, manifest: &Manifest, memtable_bytes: usize)
     let mut unproven: Vec<Unproven> = Vec::new();
     let mut segments: Vec<(u64, String, Lsn)> = Vec::new();
     let checkpoint = manifest.checkpoint_lsn;
-    let replay = replay(files, manifest, u64::MAX, &mut |seen| {
+    let replay = replay(files, manifest, Extent::Whole, &mut |seen| {
         let group = &seen.group;
         let header = &group.header;
         let mut skipped = 0;

@@ -20,7 +20,8 @@
 //! No group is ever submitted with a durable LSN >= x before x is durable, so a legal power cut cannot produce the first
 //! row. What stays ambiguous is rot in the last group or two before an unclean end: nothing proves them durable.
 //!
-//! Readers use the same code, with a bounded search behind the end.
+//! Readers use the same code, and read less ([`Extent::Brief`]): a bounded search behind the end, and of the groups whose
+//! entries are all in tables only the headers.
 //!
 //! Proof: `tests`, and the crash campaign in `sim`.
 
@@ -36,7 +37,7 @@ use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, FormatError, Gap, Lsn, St
 use crate::planted::{Bug, planted};
 use crate::wal::chain::chain;
 use crate::wal::files::{Segment, WalFiles};
-use crate::wal::reader::{Group, Place, Window, read_group, read_header, search_headers};
+use crate::wal::reader::{Group, Place, Window, pass_group, read_group, read_header, search_headers};
 
 /// The segment the log ends in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,14 +106,34 @@ pub(crate) struct Seen<'a> {
 /// Sees every group that counts, in order.
 pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>) -> Result<()>;
 
-/// Replays the log. `search_bytes` bounds the search for proof behind the end.
-pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, search_bytes: u64, visit: Visit<'_>) -> Result<Replay> {
+/// How much of the log is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Extent {
+    /// All of it: who builds upon the log, or vouches for it.
+    Whole,
+    /// What it takes to know its entries behind the tables: damage to what is in tables anyway is passed over, and the
+    /// search for proof behind the end does not go on to the end of the segment.
+    Brief,
+}
+
+impl Extent {
+    /// Bytes that are searched behind the end of the log for proof that it is damaged.
+    fn search_bytes(self) -> u64 {
+        match self {
+            Extent::Whole => u64::MAX,
+            Extent::Brief => 4 << 20,
+        }
+    }
+}
+
+/// Replays the log.
+pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, extent: Extent, visit: Visit<'_>) -> Result<Replay> {
     let (chain, damage) = chain(files, manifest);
     let mut walk = Walk {
         files,
         store: manifest.store,
         window: Window::default(),
-        search_bytes,
+        extent,
         checkpoint_lsn: manifest.checkpoint_lsn,
         out: Replay {
             next_lsn: manifest.checkpoint_lsn.next(),
@@ -174,7 +195,7 @@ struct Walk<'a> {
     files: &'a WalFiles,
     store: StoreId,
     window: Window,
-    search_bytes: u64,
+    extent: Extent,
     checkpoint_lsn: Lsn,
     out: Replay,
     run: Run,
@@ -366,7 +387,13 @@ impl Walk<'_> {
         offset: u64,
         visit: Visit<'_>,
     ) -> Result<Result<(), FormatError>> {
-        let group = match read_group(window, &self.place(segment, offset))? {
+        let place = self.place(segment, offset);
+        let passed = match self.extent {
+            Extent::Whole => None,
+            Extent::Brief => pass_group(window, &place, self.checkpoint_lsn)?,
+        };
+        let read = passed.map_or_else(|| read_group(window, &place), |group| Ok(Ok(group)))?;
+        let group = match read {
             Ok(group) => group,
             Err(why) => return Ok(Err(why)),
         };
@@ -486,7 +513,7 @@ impl Walk<'_> {
         let mut window = std::mem::take(&mut self.window);
         let behind = self.place(segment, self.run.offset + BLOCK_BYTES as u64);
         let (mut end, mut epoch_max) = (None, self.out.epoch_max);
-        let proven = search_headers(&mut window, &behind, self.search_bytes, |header| {
+        let proven = search_headers(&mut window, &behind, self.extent.search_bytes(), |header| {
             if header.segment != segment.header.segment || !self.is_ours(header) {
                 return false;
             }
@@ -517,7 +544,7 @@ impl Walk<'_> {
                 offset: BLOCK_BYTES as u64,
             };
             let mut epoch_max = self.out.epoch_max;
-            let proven = search_headers(&mut self.window, &place, self.search_bytes, |header| {
+            let proven = search_headers(&mut self.window, &place, self.extent.search_bytes(), |header| {
                 let later = header.segment > segment && header.epoch >= epoch;
                 if later {
                     epoch_max = epoch_max.max(header.epoch);

@@ -15,7 +15,7 @@ use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, FileId};
 use crate::sim::SimDisk;
 use crate::wal::files::WalFiles;
-use crate::wal::replay::{Replay, replay};
+use crate::wal::replay::{Extent, Replay, replay};
 use crate::wal::writer::{Active, Draft, seal};
 
 pub(crate) const STORE: StoreId = StoreId([7; 16]);
@@ -152,7 +152,7 @@ pub(crate) fn disk_of(segments: &[&Segment]) -> SimDisk {
 fn replayed(disk: &SimDisk, manifest: &Manifest) -> Result<(Vec<u64>, Replay), Error> {
     let files = WalFiles::scan(&*disk.vfs(), STORE, manifest.first_segment)?;
     let mut lsns = Vec::new();
-    let replay = replay(&files, manifest, u64::MAX, &mut |seen| {
+    let replay = replay(&files, manifest, Extent::Whole, &mut |seen| {
         for entry in seen.group.entries() {
             assert_eq!(entry.payload, format!("entry {}", entry.lsn).as_bytes());
             lsns.push(entry.lsn.0);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::format::{ClockStep, GapCause};
 use crate::sim::{Fault, FaultKind, OpClass};
-use crate::wal::replay::Tail;
+use crate::wal::replay::{Extent, Tail};
 
 #[test]
 fn groups_follow_each_other_up_to_the_end() {
@@ -345,10 +345,41 @@ fn a_segment_before_a_missing_one_is_replayed_up_to_the_hole() {
     let manifest = Manifest::birth(STORE);
     let files = WalFiles::scan(&*disk.vfs(), STORE, manifest.first_segment).expect("it can be listed");
     let mut seen = 0;
-    let outcome = replay(&files, &manifest, u64::MAX, &mut |group| {
+    let outcome = replay(&files, &manifest, Extent::Whole, &mut |group| {
         seen += group.group.entries().count();
         Ok(())
     });
     assert!(matches!(outcome, Err(Error::Corrupt(damage)) if damage.file == "wal/0000000002.wal"));
     assert_eq!(seen, 2, "what lies before the hole is still good, what lies behind it is out of reach");
+}
+
+#[test]
+fn who_reads_briefly_passes_by_what_is_in_tables_and_checks_what_is_not() {
+    let mut segment = first_segment();
+    let in_tables = segment.group(3, durable(0));
+    let split = segment.group(3, durable(3));
+    let behind = segment.group(3, durable(6));
+    let manifest = Manifest { checkpoint_lsn: Lsn(4), ..Manifest::birth(STORE) };
+    let read = |segment: &Segment, extent| {
+        let files = WalFiles::scan(&*disk_of(&[segment]).vfs(), STORE, 1).expect("it can be listed");
+        let mut lsns = Vec::new();
+        let replay = replay(&files, &manifest, extent, &mut |seen| {
+            lsns.extend(seen.group.entries().map(|entry| entry.lsn.0));
+            Ok(())
+        });
+        replay.map(|replay| (lsns, replay.next_lsn, replay.durable_lsn, replay.tail))
+    };
+    let body = |offset: u64| (offset + 150) as usize;
+    let found = (vec![4, 5, 6, 7, 8, 9], Lsn(10), Lsn(6), Tail::Open);
+    assert_eq!(read(&segment, Extent::Brief).expect("the log is sound"), found);
+
+    segment.bytes[body(in_tables)] ^= 1;
+    assert_eq!(read(&segment, Extent::Brief).expect("its entries are in a table"), found);
+    assert!(matches!(read(&segment, Extent::Whole), Err(Error::Corrupt(_))));
+
+    segment.bytes[body(split)] ^= 1;
+    assert!(matches!(read(&segment, Extent::Brief), Err(Error::Corrupt(_))), "some of its entries are in no table");
+    segment.bytes[body(split)] ^= 1;
+    segment.bytes[body(behind)] ^= 1;
+    assert!(matches!(read(&segment, Extent::Brief), Ok((_, Lsn(7), ..))), "nothing proves the last one durable");
 }
