@@ -10,8 +10,6 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
-
 use crate::batch::{Batch, LsnRange};
 use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
@@ -24,8 +22,9 @@ use crate::manifest::reserve;
 use crate::options::Options;
 #[cfg(all(feature = "cli", unix))]
 use crate::reactor::gauges::Gauges;
+use crate::reactor::helper::Threads;
 use crate::reactor::open::{Ground, open, survey};
-use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::ops::Ops;
 #[cfg(feature = "cli")]
 use crate::reactor::retain::Vacuum;
 #[cfg(feature = "cli")]
@@ -520,7 +519,7 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     tracing::info!("{}, {} syncs, {direct}", info.name, info.sync_method);
     let env: Arc<dyn Env> = Arc::new(RealEnv);
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
-    let helper = Box::new(ThreadHelper::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
+    let helper = Box::new(Threads::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
     let ops: Rc<Ops> = Ops::new(backend, env, helper);
     open(&ops, vfs, options)
 }
@@ -550,40 +549,6 @@ pub(crate) fn within(dir: &Path, cause: Error) -> Error {
     match cause {
         Error::Io { op, path, source } if path.is_relative() => Error::Io { op, path: dir.join(path), source },
         other => other,
-    }
-}
-
-/// CPU work off the reactor: one thread, at most four pieces of work waiting.
-struct ThreadHelper {
-    work: Option<Sender<Box<dyn FnOnce() + Send>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl ThreadHelper {
-    fn start() -> std::io::Result<ThreadHelper> {
-        let (work, jobs) = bounded::<Box<dyn FnOnce() + Send>>(4);
-        let thread = thread::Builder::new().name("kifa-helper".to_owned()).spawn(move || {
-            for job in jobs {
-                job();
-            }
-        })?;
-        Ok(ThreadHelper { work: Some(work), thread: Some(thread) })
-    }
-}
-
-impl Helper for ThreadHelper {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) {
-        let sender = self.work.as_ref().expect("the helper lives as long as the reactor");
-        sender.send(work).expect("the helper thread runs until the sender is gone");
-    }
-}
-
-impl Drop for ThreadHelper {
-    fn drop(&mut self) {
-        drop(self.work.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

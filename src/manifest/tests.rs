@@ -6,20 +6,12 @@ use std::sync::Arc;
 use super::*;
 use crate::format::manifest::TableMeta;
 use crate::format::{Gap, GapCause, StoreId};
+use crate::reactor::helper::Inline;
 use crate::reactor::open::{Ground, survey};
-use crate::reactor::ops::Helper;
 use crate::sim::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, SimDisk};
 
 const STORE: StoreId = StoreId([7; 16]);
 const EDITS: u64 = 3;
-
-struct Inline;
-
-impl Helper for Inline {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) {
-        work()
-    }
-}
 
 fn ops_of(disk: &SimDisk) -> Rc<Ops> {
     Ops::new(disk.backend(), Arc::new(disk.env()), Box::new(Inline))

@@ -27,7 +27,8 @@ use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::{ManifestStore, reserve};
 use crate::memtable::MemTable;
 use crate::reactor::Core;
-use crate::reactor::ops::Ops;
+use crate::reactor::helper::Lane;
+use crate::reactor::ops::{Ops, both};
 use crate::reactor::retain::Retention;
 use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
 use crate::reactor::space::{RETRY, is_no_space, until_space};
@@ -383,7 +384,7 @@ async fn merge(
         return Ok(Merged::GivenUp);
     }
     let (metas, opener) = (inputs.to_vec(), Arc::clone(vfs));
-    let opened = ops.offload(move || -> Result<(Vec<Table>, TableFacts)> {
+    let opened = ops.offload(Lane::Background, move || -> Result<(Vec<Table>, TableFacts)> {
         let tables: Vec<Table> =
             metas.iter().map(|meta| open_table(&*opener, &path(meta.id), meta, store)).collect::<Result<_>>()?;
         let facts = merged_facts(&tables);
@@ -470,14 +471,15 @@ async fn write_wanted(
     let temporary = format!("{final_path}.tmp");
     ops.unlink(&temporary).await?;
     let file = ops.create(&temporary).await?;
-    let written = write_steps(ops, (file, &temporary), source, paced).await;
+    let lane = if paced.is_some() { Lane::Background } else { Lane::Foreground };
+    let written = write_steps(ops, (file, &temporary), (lane, source), paced).await;
     ops.close(file).await;
     let written = async {
         let Some(meta) = written? else { return Ok(None) };
         let (expected, opener, shown) = (meta.clone(), Arc::clone(vfs), temporary.clone());
-        ops.offload(move || {
+        ops.offload(lane, move || {
             let table = open_table(&*opener, &shown, &expected, store)?;
-            table.verify(&mut BlockBuf::default()).map_err(|cause| cause.into_error(&shown))
+            table.verify_stored(&mut BlockBuf::default()).map_err(|cause| cause.into_error(&shown))
         })
         .await?;
         ops.rename(&temporary, &final_path).await?;
@@ -491,13 +493,15 @@ async fn write_wanted(
     outcome
 }
 
+/// Each chunk is written while the next one is made.
 async fn write_steps(
     ops: &Rc<Ops>,
     (file, path): (crate::io::FileId, &str),
-    mut source: Source,
+    (lane, mut source): (Lane, Source),
     paced: Option<&Pace<'_>>,
 ) -> Result<Option<TableMeta>> {
     let mut offset = 0;
+    let mut made: Option<AlignedBuf> = None;
     loop {
         let is_wanted = || paced.is_none_or(|pace| (pace.is_wanted)());
         while is_wanted() && paced.is_some_and(|pace| pace.shared.mode() == FlushMode::Emergency) {
@@ -506,28 +510,39 @@ async fn write_steps(
         if !is_wanted() {
             return Ok(None);
         }
-        let (step, returned) = ops
-            .offload(move || {
-                let step = source();
-                (step, source)
-            })
-            .await;
+        let making = ops.offload(lane, move || {
+            let step = source();
+            (step, source)
+        });
+        let writing = write_next((ops, file, path), &mut offset, made.take());
+        let ((step, returned), written) = both(making, writing).await;
+        written?;
         source = returned;
-        let (chunk, meta): (AlignedBuf, _) = match step? {
-            Step::Chunk(chunk) => (chunk, None),
-            Step::Done(rest, meta) => (rest, Some(meta)),
-        };
-        let len = chunk.len();
-        ops.write((file, path), offset, chunk, len, Durability::None).await?;
-        offset += len as u64;
-        if let Some(meta) = meta {
-            ops.sync_data((file, path)).await?;
-            return Ok(Some(meta));
+        match step? {
+            Step::Chunk(chunk) => made = Some(chunk),
+            Step::Done(rest, meta) => {
+                write_next((ops, file, path), &mut offset, Some(rest)).await?;
+                ops.sync_data((file, path)).await?;
+                return Ok(Some(meta));
+            }
         }
         if paced.is_some() {
             ops.sleep(MERGE_PACE).await;
         }
     }
+}
+
+/// Writes what there is behind what was written.
+async fn write_next(
+    (ops, file, path): (&Rc<Ops>, crate::io::FileId, &str),
+    offset: &mut u64,
+    chunk: Option<AlignedBuf>,
+) -> Result<()> {
+    let Some(chunk) = chunk else { return Ok(()) };
+    let len = chunk.len();
+    ops.write((file, path), *offset, chunk, len, Durability::None).await?;
+    *offset += len as u64;
+    Ok(())
 }
 
 fn open_table(vfs: &dyn Vfs, path: &str, meta: &TableMeta, store: StoreId) -> Result<Table> {

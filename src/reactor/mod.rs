@@ -15,6 +15,7 @@
 //! | `space` | waiting for a full disk |
 //! | `open` | recovery, up to the first turn |
 //! | `ops` | operations as futures |
+//! | `helper` | the threads that build and read back tables |
 //! | `watch` | who is woken when the log has moved |
 //! | `gauges` | numbers for whoever looks from outside |
 //!
@@ -32,6 +33,7 @@ pub(crate) mod commit;
 mod exclusive;
 pub(crate) mod gauges;
 mod groups;
+pub(crate) mod helper;
 pub(crate) mod maintain;
 pub(crate) mod open;
 pub(crate) mod ops;

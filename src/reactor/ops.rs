@@ -19,13 +19,38 @@ use slab::Slab;
 use crate::error::Error;
 use crate::io::{AlignedBuf, Backend, BackendInfo, Completion, Durability, Env, FileId, Op, OpId, Waker};
 use crate::planted::{Bug, planted};
+use crate::reactor::helper::{Helper, Lane};
 
 /// What an error says of a directory that could not be synced.
 pub(crate) const SYNC_DIR: &str = "sync directory";
 
-/// Runs CPU work off the reactor: a thread in production, inline in the simulator.
-pub(crate) trait Helper {
-    fn run(&self, work: Box<dyn FnOnce() + Send>);
+/// Drives two futures at once, to the end of both.
+pub(crate) async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut a, mut b) = (None, None);
+    poll_fn(|context| {
+        if a.is_none() {
+            a = ready(first.as_mut().poll(context));
+        }
+        if b.is_none() {
+            b = ready(second.as_mut().poll(context));
+        }
+        match (a.take(), b.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            waiting => {
+                (a, b) = waiting;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }
 
 /// The backend, the clock and the helper, as seen by jobs.
@@ -146,14 +171,15 @@ impl Ops {
     }
 
     /// Runs `work` on the helper; a panic there goes on here.
-    pub(crate) async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) async fn offload<T: Send + 'static>(&self, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> T {
         let slot = Arc::new(Mutex::new(None));
         let (filled, waker) = (Arc::clone(&slot), self.waker());
-        self.helper.run(Box::new(move || {
+        let work = Box::new(move || {
             let outcome = catch_unwind(AssertUnwindSafe(work));
             *filled.lock().expect("nothing panics while it holds this lock") = Some(outcome);
             waker();
-        }));
+        });
+        self.helper.run(lane, work);
         let outcome = poll_fn(|_| match slot.lock().expect("as above").take() {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,

@@ -31,8 +31,9 @@ use std::sync::Arc;
 use crate::format::facts::Checkpoints;
 use crate::format::{ClockStep, Gap, GapCause, Lsn, entry};
 use crate::io::{Backend, Env};
+use crate::reactor::helper::Inline;
 use crate::reactor::open::merge_gaps;
-use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::ops::Ops;
 use crate::survey::store::StoreSurvey;
 use crate::survey::{Kind, Wound};
 use crate::wal::writer::AT_RISK_ENTRIES_MAX;
@@ -91,11 +92,5 @@ pub(crate) fn is_lasting(wound: &Wound) -> bool {
 
 /// Operations without a reactor: CPU work runs where it is asked for.
 pub(crate) fn ops(backend: Box<dyn Backend>, env: Arc<dyn Env>) -> Rc<Ops> {
-    struct Inline;
-    impl Helper for Inline {
-        fn run(&self, work: Box<dyn FnOnce() + Send>) {
-            work();
-        }
-    }
     Ops::new(backend, env, Box::new(Inline))
 }

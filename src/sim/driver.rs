@@ -18,8 +18,9 @@ use crate::io::Env;
 use crate::options::Options;
 use crate::query::{Reader, ScanRange};
 use crate::reactor::Core;
+use crate::reactor::helper::Inline;
 use crate::reactor::open::open;
-use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::ops::Ops;
 use crate::reactor::retain::Vacuum;
 use crate::reactor::stage::{Asked, Reply, Request};
 
@@ -49,14 +50,6 @@ impl From<Violation> for Stop {
 }
 
 /// CPU work on the spot.
-struct Inline;
-
-impl Helper for Inline {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) {
-        work();
-    }
-}
-
 /// What a reader finds; `None` where there is no store yet.
 pub(crate) fn look(disk: &SimDisk, writer_alive: bool) -> Result<Option<Seen>, Error> {
     let reader = Reader::of(disk.vfs(), writer_alive);

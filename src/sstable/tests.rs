@@ -137,6 +137,11 @@ fn open_and_verify(bytes: &[u8]) -> Result<(), TableError> {
     open(bytes)?.verify(&mut BlockBuf::default())
 }
 
+/// What is asked of a table that was just built.
+fn open_and_verify_stored(bytes: &[u8]) -> Result<(), TableError> {
+    open(bytes)?.verify_stored(&mut BlockBuf::default())
+}
+
 /// What the damage is said to be; panics if there is none.
 #[track_caller]
 fn damage(result: Result<(), TableError>) -> String {
@@ -271,6 +276,7 @@ fn small_table() -> Vec<u8> {
     let (bytes, _) = build_with(7, Codec::Lz4, &entries, &rich_facts(), usize::MAX);
     assert_eq!(open(&bytes).expect("the table is good").block_count(), 2);
     open_and_verify(&bytes).expect("the table is good");
+    open_and_verify_stored(&bytes).expect("the table is good");
     bytes
 }
 
@@ -280,6 +286,7 @@ fn every_flipped_bit_is_found() {
     for bit in 0..bytes.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert!(!damage(open_and_verify(&bytes)).is_empty(), "bit {bit}");
+        assert!(!damage(open_and_verify_stored(&bytes)).is_empty(), "bit {bit}, without decompressing");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
 }

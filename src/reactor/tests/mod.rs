@@ -23,8 +23,9 @@ use crate::io::Env;
 use crate::options::Options;
 use crate::query::{Reader, ScanRange};
 use crate::reactor::Core;
+use crate::reactor::helper::Inline;
 use crate::reactor::open::open;
-use crate::reactor::ops::{Helper, Ops};
+use crate::reactor::ops::Ops;
 use crate::reactor::stage::{Reply, Request};
 use crate::reactor::stats::LogStats;
 use crate::sim::{CutChoice, SimDisk};
@@ -36,14 +37,6 @@ const TICK: Duration = Duration::from_millis(100);
 const TURNS_MAX: u32 = 200_000;
 
 /// Does the helper's work on the spot.
-struct Inline;
-
-impl Helper for Inline {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) {
-        work()
-    }
-}
-
 /// A log in one life of a machine.
 struct Life {
     disk: SimDisk,
