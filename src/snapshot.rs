@@ -32,14 +32,12 @@ use crate::format::manifest::{Manifest, TableMeta};
 use crate::format::record::Record;
 use crate::format::table::{Codec, TableFacts};
 use crate::format::{ClockStep, Lsn};
-use crate::io::fs::{RealEnv, RealVfs, StoreDir, create_store_dir, open_backend};
-use crate::io::{SyncMethod, Vfs};
-use crate::options::IoBackend;
+use crate::io::Vfs;
+use crate::io::fs::StoreDir;
 use crate::query::{Reader, View};
 use crate::reactor::maintain::{Source, write_table};
 use crate::reactor::ops::Ops;
-use crate::recover::fresh::{FIRST_SEGMENT, Target};
-use crate::recover::ops as portable_ops;
+use crate::recover::fresh::{FIRST_SEGMENT, Target, make_empty_store};
 use crate::sstable::{BlockBuf, Table, TableBuilder};
 use crate::survey::log::Part;
 use crate::survey::pieces::place;
@@ -92,18 +90,8 @@ fn build(reader: &Reader, source: &Path, dir: &Path) -> Result<Option<Taken>> {
     if let Some(wound) = view.damage.first() {
         return Err(wound.to_error());
     }
-    create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?;
     let within = |cause| crate::engine::within(dir, cause);
-    let (backend, _) = open_backend(dir, IoBackend::Portable, SyncMethod::Auto)
-        .map_err(|cause| Error::io("start I/O in", dir, cause))?;
-    let ops = portable_ops(backend, Arc::new(RealEnv));
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
-    let made = async {
-        ops.make_dir(wal::DIR).await?;
-        ops.make_dir(sstable::DIR).await?;
-        ops.sync_dir("").await
-    };
-    ops.block_on(made).map_err(within)?;
+    let (ops, vfs) = make_empty_store(dir)?;
     let mut taken = Taken { last_lsn: view.last_lsn, ..Taken::default() };
     let stores = Stores {
         from: StoreDir::open(source).map_err(|cause| Error::io("open", source, cause))?,

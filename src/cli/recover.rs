@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -16,14 +15,12 @@ use crate::config::data_dir;
 use crate::engine::{cannot_open, within};
 use crate::error::Error;
 use crate::format::Lsn;
+use crate::io::Vfs;
 use crate::io::fs::medium::MediumVfs;
-use crate::io::fs::{RealEnv, RealVfs, open_backend};
 use crate::io::lock::{StoreLock, writer_alive};
-use crate::io::{SyncMethod, Vfs};
-use crate::options::IoBackend;
 use crate::recover::accept::{self, Accepted};
 use crate::recover::fresh::{Target, copy_to};
-use crate::recover::{Plan, is_lasting, ops};
+use crate::recover::{Plan, is_lasting, open_dir};
 use crate::survey::log::Part;
 use crate::survey::store::{How, StoreSurvey, take};
 
@@ -111,10 +108,8 @@ fn survey(vfs: &dyn Vfs, dir: &Path) -> Result<StoreSurvey, Error> {
 }
 
 fn accept_in(dir: &Path, survey: StoreSurvey, plan: &Plan) -> Result<Accepted, Error> {
-    let (backend, _) = open_backend(dir, IoBackend::Portable, SyncMethod::Auto)
-        .map_err(|cause| Error::io("start I/O in", dir, cause))?;
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
-    accept::accept(&ops(backend, Arc::new(RealEnv)), &vfs, survey, plan)
+    let (ops, vfs) = open_dir(dir)?;
+    accept::accept(&ops, &vfs, survey, plan)
 }
 
 /// What there is, what is missing, and where it goes on.

@@ -9,16 +9,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::StoreId;
 use crate::format::manifest::Manifest;
-use crate::io::fs::{RealEnv, RealVfs, StoreDir, create_store_dir, open_backend};
-use crate::io::{Env as _, SyncMethod, Vfs};
-use crate::options::IoBackend;
+use crate::io::fs::{RealEnv, StoreDir, create_store_dir};
+use crate::io::{Env as _, Vfs};
+use crate::reactor::ops::Ops;
 use crate::recover::copy::Sink;
-use crate::recover::{Plan, ops};
+use crate::recover::{Plan, open_dir};
 use crate::survey::store::StoreSurvey;
 use crate::{manifest, sstable, wal};
 
@@ -91,19 +92,22 @@ impl Target {
     }
 }
 
-fn build(survey: StoreSurvey, plan: &Plan, from: &dyn Vfs, dir: &Path) -> Result<()> {
+/// Makes the directory of a new store with its folders, durably, and opens it.
+pub(crate) fn make_empty_store(dir: &Path) -> Result<(Rc<Ops>, Arc<dyn Vfs>)> {
     create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?;
-    let within = |cause| crate::engine::within(dir, cause);
-    let (backend, _) = open_backend(dir, IoBackend::Portable, SyncMethod::Auto)
-        .map_err(|cause| Error::io("start I/O in", dir, cause))?;
-    let ops = ops(backend, Arc::new(RealEnv));
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
+    let (ops, vfs) = open_dir(dir)?;
     let made = async {
         ops.make_dir(wal::DIR).await?;
         ops.make_dir(sstable::DIR).await?;
         ops.sync_dir("").await
     };
-    ops.block_on(made).map_err(within)?;
+    ops.block_on(made).map_err(|cause| crate::engine::within(dir, cause))?;
+    Ok((ops, vfs))
+}
+
+fn build(survey: StoreSurvey, plan: &Plan, from: &dyn Vfs, dir: &Path) -> Result<()> {
+    let within = |cause| crate::engine::within(dir, cause);
+    let (ops, vfs) = make_empty_store(dir)?;
     let mut id = [0; 16];
     id[..8].copy_from_slice(&RealEnv.random_u64().to_le_bytes());
     id[8..].copy_from_slice(&RealEnv.random_u64().to_le_bytes());

@@ -25,12 +25,16 @@ pub(crate) mod fresh;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
 use crate::format::{ClockStep, Gap, GapCause, Lsn, entry};
-use crate::io::{Backend, Env};
+use crate::io::fs::{RealEnv, RealVfs, open_backend};
+use crate::io::{Backend, Env, SyncMethod, Vfs};
+use crate::options::IoBackend;
 use crate::reactor::helper::Inline;
 use crate::reactor::open::merge_gaps;
 use crate::reactor::ops::Ops;
@@ -90,7 +94,15 @@ pub(crate) fn is_lasting(wound: &Wound) -> bool {
     wound.kind != Kind::Unstable
 }
 
+/// Opens a store's directory for writing, by the portable backend and without a reactor, and for reading.
+pub(crate) fn open_dir(dir: &Path) -> Result<(Rc<Ops>, Arc<dyn Vfs>)> {
+    let (backend, _) = open_backend(dir, IoBackend::Portable, SyncMethod::Auto)
+        .map_err(|cause| Error::io("start I/O in", dir, cause))?;
+    let vfs = RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?;
+    Ok((ops(backend, Arc::new(RealEnv)), Arc::new(vfs)))
+}
+
 /// Operations without a reactor: CPU work runs where it is asked for.
-pub(crate) fn ops(backend: Box<dyn Backend>, env: Arc<dyn Env>) -> Rc<Ops> {
+fn ops(backend: Box<dyn Backend>, env: Arc<dyn Env>) -> Rc<Ops> {
     Ops::new(backend, env, Box::new(Inline))
 }
