@@ -23,8 +23,7 @@ use serde::Serialize;
 use super::args::StatsFormat;
 use super::exit::{self, Command, Exit, Failure};
 use super::output::escaped;
-use super::query::output_failed;
-use super::terminal::{PagerArgs, Paint, Screen, painted};
+use super::terminal::{PagerArgs, Paint, print_report};
 use super::{logging, variable};
 use crate::config::data_dir;
 
@@ -106,13 +105,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<Exit, Failure> {
         StatsFormat::Text => report.to_string(),
         StatsFormat::Json => report.json(),
     };
-    let text = match args.format {
-        StatsFormat::Text => painted(&text, paint),
-        StatsFormat::Json => text.into(),
-    };
-    if let Err(error) = Screen::print(args.pager, &text) {
-        output_failed(&error)?;
-    }
+    print_report(args.pager, args.format, &text, paint)?;
     Ok(if report.count(Level::Problem) == 0 { Exit::Done } else { Exit::Problems })
 }
 

@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use super::args::{StatsArgs, StatsFormat};
 use super::exit::{Exit, Failure};
-use super::query::output_failed;
 use super::scan::{clock_step, gap, gap_cause};
 use super::status::Status;
-use super::terminal::{Paint, Screen, painted};
+use super::terminal::{Paint, print_report};
 use super::time::TimeText;
 use super::{logging, variable};
 use crate::config::data_dir;
@@ -27,16 +26,10 @@ pub(crate) fn run(args: StatsArgs) -> Result<Exit, Failure> {
         StatsFormat::Text => text(&stats, daemon.as_ref().map(|daemon| &daemon.status)),
         StatsFormat::Json => json(&stats, daemon.as_ref()),
     };
-    let text = match args.format {
-        StatsFormat::Text => {
-            painted(&text, |line| (!line.starts_with(' ') && line.ends_with(':')).then_some(Paint::Heading))
-        }
-        StatsFormat::Json => text.into(),
-    };
-    match Screen::print(args.pager, &text) {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) => output_failed(&error),
-    }
+    print_report(args.pager, args.format, &text, |line| {
+        (!line.starts_with(' ') && line.ends_with(':')).then_some(Paint::Heading)
+    })?;
+    Ok(Exit::Done)
 }
 
 /// What the daemon says of itself: all of it, and the part that is understood.

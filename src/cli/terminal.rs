@@ -14,6 +14,9 @@ use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 
+use super::args::StatsFormat;
+use super::exit::Failure;
+use super::query::output_failed;
 use super::variable;
 pub(crate) use pager::{Screen, hold};
 
@@ -93,6 +96,20 @@ impl Paint {
     pub(crate) fn text(self, text: &str) -> String {
         format!("{}{text}{}", self.begin(), Paint::END)
     }
+}
+
+/// Prints a report, the text format with its lines painted by `kind`. That its reader has left is no error.
+pub(crate) fn print_report(
+    pager: PagerArgs,
+    format: StatsFormat,
+    text: &str,
+    kind: impl Fn(&str) -> Option<Paint>,
+) -> Result<(), Failure> {
+    let text = match format {
+        StatsFormat::Text => painted(text, kind),
+        StatsFormat::Json => text.into(),
+    };
+    Screen::print(pager, &text).or_else(|error| output_failed(&error).map(drop))
 }
 
 /// A report whose lines are painted by `kind`, if it is for a terminal.

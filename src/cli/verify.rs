@@ -11,9 +11,8 @@ use super::args::StatsFormat;
 use super::damage::{JsonNote, JsonRange, JsonWound, count, counted, paragraph, ranges};
 use super::exit::{self, Command, Exit, Failure};
 use super::output::escaped;
-use super::query::output_failed;
 use super::scan::gap_cause;
-use super::terminal::{PagerArgs, Paint, Screen, painted};
+use super::terminal::{PagerArgs, Paint, print_report};
 use super::{logging, variable};
 use crate::config::data_dir;
 use crate::engine::{cannot_open, within};
@@ -79,13 +78,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         StatsFormat::Text => report.text(&dir.display().to_string()),
         StatsFormat::Json => report.json(),
     };
-    let text = match args.format {
-        StatsFormat::Text => painted(&text, paint),
-        StatsFormat::Json => text.into(),
-    };
-    if let Err(error) = Screen::print(args.pager, &text) {
-        output_failed(&error)?;
-    }
+    print_report(args.pager, args.format, &text, paint)?;
     Ok(if survey.wounds.is_empty() { Exit::Done } else { Exit::Damaged })
 }
 
