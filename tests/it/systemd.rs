@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -210,18 +212,30 @@ fn the_watchdog_is_not_fed_while_the_log_cannot_commit() {
     daemon.end().expect(0);
 }
 
+/// Somebody who writes to a daemon's standard input.
+#[cfg(target_os = "linux")]
+type Writer = std::thread::JoinHandle<std::io::Result<()>>;
+
+/// A daemon as [`on_volume`] that waits for space: the ballast that fills the volume, and the writer of this many lines of
+/// 1000 bytes, which waits, too.
+#[cfg(target_os = "linux")]
+fn on_full_volume(place: &Place, volume: &Volume, manager: &Manager, lines: usize) -> (Daemon, PathBuf, Writer) {
+    use std::io::Write as _;
+    let mut daemon = on_volume(place, volume, manager);
+    let ballast = volume.fill();
+    let mut stdin = daemon.take_stdin();
+    let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(lines).as_bytes()));
+    manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
+    (daemon, ballast, writer)
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_watchdog_is_fed_while_the_log_waits_for_space() {
-    use std::io::Write as _;
     let place = Place::new();
     let Some(volume) = Volume::new(&place) else { return };
     let manager = Manager::at(&place.beside("notify"));
-    let mut daemon = on_volume(&place, &volume, &manager);
-    let ballast = volume.fill();
-    let mut stdin = daemon.take_stdin();
-    let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(8000).as_bytes()));
-    manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
+    let (daemon, ballast, writer) = on_full_volume(&place, &volume, &manager, 8000);
     // Longer than the news of a full disk stay fresh.
     let feeds = manager.feeds(Duration::from_secs(7));
     assert!(feeds >= 30, "{feeds} feeds in seven seconds on a full disk");
@@ -235,15 +249,10 @@ fn the_watchdog_is_fed_while_the_log_waits_for_space() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_second_sigint_ends_a_drain_that_cannot_go_on() {
-    use std::io::Write as _;
     let place = Place::new();
     let Some(volume) = Volume::new(&place) else { return };
     let manager = Manager::at(&place.beside("notify"));
-    let mut daemon = on_volume(&place, &volume, &manager);
-    let ballast = volume.fill();
-    let mut stdin = daemon.take_stdin();
-    let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(50_000).as_bytes()));
-    manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
+    let (daemon, ballast, writer) = on_full_volume(&place, &volume, &manager, 50_000);
     daemon.signal(Signal::INT);
     manager.wait_for("STOPPING=1");
     std::thread::sleep(Duration::from_secs(1));
