@@ -15,91 +15,54 @@ pub(crate) const SYNC_CLASSES_US: [u64; 16] = [
     5_000_000, 10_000_000,
 ];
 
-const NUMBERS: usize = 15;
+/// One list of numbers, as they are told and as they are kept.
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $number:ident,)*) => {
+        /// What the log has done since it was opened, and where it stands.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub(crate) struct Numbers {
+            $($(#[$doc])* pub(crate) $number: u64,)*
+        }
 
-/// What the log has done since it was opened, and where it stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Numbers {
-    /// Groups, entries and their payload bytes that were confirmed.
-    pub(crate) groups: u64,
-    pub(crate) entries: u64,
-    pub(crate) payload_bytes: u64,
-    /// Written to segments, with headers and padding.
-    pub(crate) wal_bytes: u64,
-    pub(crate) syncs: u64,
-    pub(crate) checkpoint_lsn: u64,
-    pub(crate) memtable_entries: u64,
-    /// Smallest LSN that retention has not deleted; entries and bytes of tables that it has, in the life of the store.
-    pub(crate) floor_lsn: u64,
-    pub(crate) expired_entries: u64,
-    pub(crate) expired_bytes: u64,
-    pub(crate) tables: u64,
-    pub(crate) wal_segments: u64,
-    pub(crate) wal_spares: u64,
-    /// Confirmed and not durable.
-    pub(crate) at_risk_entries: u64,
-    /// When the oldest unconfirmed group in flight was begun, in monotonic nanoseconds; 0: there is none.
-    pub(crate) unconfirmed_since_ns: u64,
+        #[derive(Debug, Default)]
+        struct Slots {
+            $($number: AtomicU64,)*
+        }
+
+        impl Slots {
+            fn store(&self, numbers: Numbers) {
+                $(self.$number.store(numbers.$number, Ordering::Relaxed);)*
+            }
+
+            #[cfg(any(test, all(feature = "cli", unix)))]
+            fn load(&self) -> Numbers {
+                Numbers { $($number: self.$number.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
 }
 
-impl Numbers {
-    fn to_array(self) -> [u64; NUMBERS] {
-        [
-            self.groups,
-            self.entries,
-            self.payload_bytes,
-            self.wal_bytes,
-            self.syncs,
-            self.checkpoint_lsn,
-            self.memtable_entries,
-            self.floor_lsn,
-            self.expired_entries,
-            self.expired_bytes,
-            self.tables,
-            self.wal_segments,
-            self.wal_spares,
-            self.at_risk_entries,
-            self.unconfirmed_since_ns,
-        ]
-    }
-
-    #[cfg(any(test, all(feature = "cli", unix)))]
-    fn from_array(array: [u64; NUMBERS]) -> Numbers {
-        let [
-            groups,
-            entries,
-            payload_bytes,
-            wal_bytes,
-            syncs,
-            checkpoint_lsn,
-            memtable_entries,
-            floor_lsn,
-            expired_entries,
-            expired_bytes,
-            tables,
-            wal_segments,
-            wal_spares,
-            at_risk_entries,
-            unconfirmed_since_ns,
-        ] = array;
-        Numbers {
-            groups,
-            entries,
-            payload_bytes,
-            wal_bytes,
-            syncs,
-            checkpoint_lsn,
-            memtable_entries,
-            floor_lsn,
-            expired_entries,
-            expired_bytes,
-            tables,
-            wal_segments,
-            wal_spares,
-            at_risk_entries,
-            unconfirmed_since_ns,
-        }
-    }
+numbers! {
+    /// Groups, entries and their payload bytes that were confirmed.
+    groups,
+    entries,
+    payload_bytes,
+    /// Written to segments, with headers and padding.
+    wal_bytes,
+    syncs,
+    checkpoint_lsn,
+    memtable_entries,
+    /// Smallest LSN that retention has not deleted; entries and bytes of tables that it has, in the life of the store.
+    floor_lsn,
+    expired_entries,
+    expired_bytes,
+    tables,
+    wal_segments,
+    wal_spares,
+    /// Confirmed and not durable.
+    at_risk_entries,
+    /// When the oldest unconfirmed group in flight was begun, in monotonic nanoseconds; 0: there is none.
+    unconfirmed_since_ns,
 }
 
 /// How long syncs took: counts by class, and the sum.
@@ -114,7 +77,7 @@ pub(crate) struct SyncTimes {
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
-    numbers: [AtomicU64; NUMBERS],
+    numbers: Slots,
     sync_counts: [AtomicU64; SYNC_CLASSES_US.len() + 1],
     sync_sum_us: AtomicU64,
 }
@@ -122,9 +85,7 @@ pub(crate) struct Gauges {
 impl Gauges {
     /// For the reactor: how things stand.
     pub(super) fn set(&self, numbers: Numbers) {
-        for (slot, number) in self.numbers.iter().zip(numbers.to_array()) {
-            slot.store(number, Ordering::Relaxed);
-        }
+        self.numbers.store(numbers);
     }
 
     /// For the reactor: a write was durable this long after it was handed over.
@@ -137,7 +98,7 @@ impl Gauges {
 
     #[cfg(any(test, all(feature = "cli", unix)))]
     pub(crate) fn numbers(&self) -> Numbers {
-        Numbers::from_array(std::array::from_fn(|at| self.numbers[at].load(Ordering::Relaxed)))
+        self.numbers.load()
     }
 
     #[cfg(any(test, all(feature = "cli", unix)))]
@@ -156,10 +117,9 @@ mod tests {
     #[test]
     fn numbers_come_back_each_in_its_place() {
         let gauges = Gauges::default();
-        let numbers = Numbers::from_array(std::array::from_fn(|at| at as u64 + 1));
+        let numbers = Numbers { groups: 1, syncs: 5, unconfirmed_since_ns: 15, ..Numbers::default() };
         gauges.set(numbers);
         assert_eq!(gauges.numbers(), numbers);
-        assert_eq!((numbers.groups, numbers.syncs, numbers.unconfirmed_since_ns), (1, 5, 15));
     }
 
     #[test]
