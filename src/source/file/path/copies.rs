@@ -13,6 +13,15 @@ use crate::source::file::identity::{FileId, Marks, Verdict, judge};
 use crate::source::file::position::{FILES_MAX, Position};
 use crate::source::file::report::Report;
 
+/// The file of the list, by its place, that another is a copy of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Original {
+    /// The copy has what was read of it.
+    Read(usize),
+    /// It has all that the copy has.
+    Holder(usize),
+}
+
 impl Follower {
     /// What a copy has, its original has, too. Where copies are what rotation makes, that is nothing to speak of; beside
     /// files that are renamed it may be a mistake, which somebody should be able to see.
@@ -25,8 +34,16 @@ impl Follower {
         }
     }
 
+    /// What this file is a copy of, if it is one. Whole files are compared only where what was read does not tell.
+    pub(super) fn original_of(&self, id: FileId, file: &File) -> io::Result<Option<Original>> {
+        if let Some(at) = self.copied_from(id, file)? {
+            return Ok(Some(Original::Read(at)));
+        }
+        Ok(self.held_by(id, file)?.map(Original::Holder))
+    }
+
     /// The file of the list that has everything that this one has, now. One that has nothing yet may become anything.
-    pub(super) fn held_by(&self, id: FileId, file: &File) -> io::Result<Option<usize>> {
+    fn held_by(&self, id: FileId, file: &File) -> io::Result<Option<usize>> {
         let len = file.metadata()?.len();
         let marks = Marks::read(file, len)?;
         for (at, tail) in self.tails.iter().enumerate().filter(|(_, tail)| len > 0 && tail.id != id) {
@@ -38,7 +55,7 @@ impl Follower {
     }
 
     /// The file of the list that this one is a copy of.
-    pub(super) fn copied_from(&self, id: FileId, file: &File) -> io::Result<Option<usize>> {
+    fn copied_from(&self, id: FileId, file: &File) -> io::Result<Option<usize>> {
         for (at, tail) in self.tails.iter().enumerate().filter(|(_, tail)| tail.offset > 0 && tail.id != id) {
             let position = tail.position();
             if judge(file, position.offset, &position.prints)? != Verdict::Other {
@@ -107,7 +124,7 @@ impl Follower {
     /// Whether the file at `index` has the bytes of another of the list.
     fn is_copy_of_another(&self, index: usize) -> io::Result<bool> {
         let tail = &self.tails[index];
-        Ok(self.copied_from(tail.id, tail.file())?.or(self.held_by(tail.id, tail.file())?).is_some())
+        Ok(self.original_of(tail.id, tail.file())?.is_some())
     }
 
     /// A rotated file was written over with a copy of its successor: it is a copy from now on, and news once its original is

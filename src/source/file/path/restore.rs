@@ -76,7 +76,7 @@ impl Follower {
         // file that was removed.
         for (at, tail) in untouched.into_iter().rev() {
             let is_open = is_known(tail.id) || self.tails.iter().any(|other| other.id == tail.id);
-            if !is_open && self.copied_from(tail.id, tail.file())?.or(self.held_by(tail.id, tail.file())?).is_none() {
+            if !is_open && self.original_of(tail.id, tail.file())?.is_none() {
                 self.take_restored(at, tail);
             }
         }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::copies::Original;
 use super::{Directories, Follower, LOOK_AGAIN, Place};
 use crate::source::file::follow::Tail;
 use crate::source::file::generations::{self, Generation, Siblings};
@@ -183,18 +184,14 @@ impl Follower {
     ) -> io::Result<bool> {
         let mut behind = self.tails.len() - index;
         for generation in generations {
-            let copied = self.copied_from(generation.id, &generation.file)?;
-            let original = match copied {
-                Some(at) => Some(at),
-                None => self.held_by(generation.id, &generation.file)?,
-            };
-            if let Some(at) = original
+            let original = self.original_of(generation.id, &generation.file)?;
+            if let Some(Original::Read(at) | Original::Holder(at)) = original
                 && self.tails[at].is_whole()?
             {
                 self.leave_copy(at, &generation);
                 continue;
             }
-            if let Some(at) = copied {
+            if let Some(Original::Read(at)) = original {
                 let is_behind = at >= self.tails.len() - behind;
                 behind += usize::from(self.replaced(at, is_known)? && is_behind);
                 continue;
