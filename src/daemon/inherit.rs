@@ -1,13 +1,11 @@
-//! Sockets that the service manager has opened for us: `LISTEN_FDS` descriptors from 3 on, if `LISTEN_PID` is this process.
+//! Sockets that the service manager has opened for us: `LISTEN_FDS` descriptors from 3 on, if `LISTEN_PID` is this process or
+//! not set.
 //!
 //! Which source each belongs to is told by its address, so `LISTEN_FDNAMES` is not needed: the configuration names the
 //! address, and with it framing, confirmation and name.
 //!
-//! It must be called once, before anything else opens descriptors by number: it takes them over.
-//!
 //! Proof: `tests/it/systemd.rs`.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,29 +14,23 @@ use listenfd::ListenFd;
 
 use crate::error::{Error, Result};
 
-/// Looks whether what is promised is there, before this process opens anything under these numbers itself.
-///
-/// # Errors
-/// A descriptor that is not open.
-pub(super) fn check(variable: &impl Fn(&str) -> Option<OsString>) -> Result<()> {
-    let number = |name| variable(name)?.to_str()?.parse::<u32>().ok();
-    if number("LISTEN_PID") != Some(std::process::id()) {
-        return Ok(());
-    }
-    let promised = 3..3 + u64::from(number("LISTEN_FDS").unwrap_or(0));
-    let is_missing = |fd: &u64| !Path::new(&format!("/dev/fd/{fd}")).exists();
-    let Some(missing) = promised.into_iter().find(is_missing) else { return Ok(()) };
-    let what =
-        format!("LISTEN_FDS promises descriptor {missing}, which is not open; start kifa by its unit, or unset it");
-    Err(Error::io("use", "a socket that was passed to kifa", io::Error::new(io::ErrorKind::InvalidInput, what)))
-}
+/// Number of the first descriptor that is passed.
+const FIRST: usize = 3;
 
-/// Takes the sockets over.
+/// Takes the sockets over. To be called before this process opens anything: under a number that is promised and not passed
+/// there would then be a file of its own.
 ///
 /// # Errors
-/// A descriptor that is no socket of a kind kifa listens on.
+/// A descriptor that is not open, or no socket of a kind kifa listens on.
 pub(super) fn descriptors() -> Result<Vec<OwnedFd>> {
     let mut passed = ListenFd::from_env();
+    let is_missing = |index: &usize| !Path::new(&format!("/dev/fd/{}", FIRST + index)).exists();
+    if let Some(index) = (0..passed.len()).find(is_missing) {
+        let missing = FIRST + index;
+        return Err(unusable(format!(
+            "LISTEN_FDS promises descriptor {missing}, which is not open; start kifa by its unit, or unset it"
+        )));
+    }
     (0..passed.len()).map(|index| descriptor(&mut passed, index)).collect()
 }
 
@@ -53,9 +45,12 @@ fn descriptor(passed: &mut ListenFd, index: usize) -> Result<OwnedFd> {
     if let Ok(Some(socket)) = passed.take_udp_socket(index) {
         return Ok(socket.into());
     }
-    let what = format!(
+    Err(unusable(format!(
         "descriptor {} is neither a listening TCP or Unix socket nor a UDP socket; look at the unit's [Socket] section",
-        index + 3
-    );
-    Err(Error::io("use", "a socket that was passed to kifa", io::Error::new(io::ErrorKind::InvalidInput, what)))
+        FIRST + index
+    )))
+}
+
+fn unusable(what: String) -> Error {
+    Error::io("use", "a socket that was passed to kifa", io::Error::new(io::ErrorKind::InvalidInput, what))
 }

@@ -39,6 +39,8 @@ pub(crate) mod wake;
 mod watchdog;
 
 use std::ffi::OsString;
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(unix)]
 use std::sync::Arc;
@@ -95,9 +97,10 @@ pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -
         debug!("{setting}");
     }
     #[cfg(unix)]
-    if let Err(error) = inherit::check(&variable) {
-        return nothing(error);
-    }
+    let inherited = match inherit::descriptors() {
+        Ok(inherited) => inherited,
+        Err(error) => return nothing(error),
+    };
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => return nothing(Error::io("catch", "signals", error)),
@@ -119,7 +122,12 @@ pub(crate) fn run(config: &Config, reload: Reload<'_>, variable: impl Fn(&str) -
     let watchdog = watchdog_interval(&variable).map(|interval| (interval, Watchdog::default()));
     let end = refuse_unsupported(config).and_then(|()| {
         let metrics = open_metrics(config, context)?;
-        let sources = open_sources(config, context, (&modes, &limits))?;
+        let mut sources = Vec::new();
+        open_stdin(config, context, &mut sources)?;
+        #[cfg(unix)]
+        open_files(config, context, &mut sources)?;
+        #[cfg(unix)]
+        open_sockets(config, context, (&modes, &limits), inherited, &mut sources)?;
         let (modes, limits, signals, notifier) = (&modes, &limits, &signals, &notifier);
         run_sources(sources, context, Service { config, reload, modes, limits, signals, notifier, watchdog, metrics })
     });
@@ -168,6 +176,7 @@ fn status(config: &Config, log: &Log) -> String {
 }
 
 /// What may be changed while sources run.
+#[cfg(unix)]
 pub(crate) type Controls<'a> = (&'a ModeControl, &'a LimitControl);
 
 /// An open source: runs to its end on a thread of its own.
@@ -193,8 +202,8 @@ fn open_metrics<'a>(_config: &Config, _context: Context<'a>) -> Result<Option<Se
     Ok(None)
 }
 
-fn open_sources<'a>(config: &Config, context: Context<'a>, controls: Controls<'a>) -> Result<Vec<Running<'a>>> {
-    let mut sources = Vec::new();
+/// Standard input.
+fn open_stdin<'a>(config: &Config, context: Context<'a>, sources: &mut Vec<Running<'a>>) -> Result<()> {
     if let Some(stdin) = &config.sources.stdin {
         let stdin = Stdin::open(stdin, context)?;
         let run = move || {
@@ -205,13 +214,7 @@ fn open_sources<'a>(config: &Config, context: Context<'a>, controls: Controls<'a
         };
         sources.push(Running { name: "kifa-stdin", run: Box::new(run) });
     }
-    #[cfg(unix)]
-    open_files(config, context, &mut sources)?;
-    #[cfg(unix)]
-    open_sockets(config, context, controls, &mut sources)?;
-    #[cfg(not(unix))]
-    let _ = controls;
-    Ok(sources)
+    Ok(())
 }
 
 /// All files that are followed, on one thread.
@@ -230,9 +233,10 @@ fn open_sockets<'a>(
     config: &Config,
     context: Context<'a>,
     controls: Controls<'a>,
+    inherited: Vec<OwnedFd>,
     sources: &mut Vec<Running<'a>>,
 ) -> Result<()> {
-    let net = Net::open(config, context, controls, Inherited::new(inherit::descriptors()?)?)?;
+    let net = Net::open(config, context, controls, Inherited::new(inherited)?)?;
     if !net.has_sources() {
         let running = Arc::new(AtomicUsize::new(sources.len()));
         for source in &mut *sources {
