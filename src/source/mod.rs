@@ -8,6 +8,7 @@
 //! | `framing` | bytes to lines |
 //! | `replies` | what a producer is told, in the order of its entries |
 //! | `names` | the numbers of sources, and their names kept with the store |
+//! | `sent` | batches on their way |
 //! | `counters` | what each source has done |
 //!
 //! A source is opened before the first line is taken from any ([`Context`] is all it needs), and then runs on a thread of
@@ -30,18 +31,19 @@ pub(crate) mod names;
 #[cfg(unix)]
 pub(crate) mod net;
 pub(crate) mod replies;
+mod sent;
 pub(crate) mod stdin;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, LsnRange};
 use crate::daemon::stop::Stop;
-use crate::engine::{Log, Ticket};
+use crate::engine::Log;
 use crate::error::{Error, Result};
 use counters::{Board, Counters};
 use names::{Registry, SourceId};
 use replies::Replies;
+use sent::Sent;
 
 /// What every source works with.
 #[derive(Clone, Copy)]
@@ -55,9 +57,6 @@ pub(crate) struct Context<'a> {
 /// What a producer is told of an entry that is refused because the disk is full.
 pub(crate) const FULL_LINE: &str = "ERR full the disk is full; send it again when there is space";
 
-/// Batches that one source may have on their way; more would only queue in front of the engine's own limit.
-const TICKETS_MAX: usize = 256;
-
 /// One source's way into the log: collects entries into batches and follows them until they are confirmed.
 pub(crate) struct Pipeline<'a> {
     log: &'a Log,
@@ -66,8 +65,8 @@ pub(crate) struct Pipeline<'a> {
     batch: Batch,
     /// The source's name went with a batch of this run.
     named: bool,
-    /// Batches on their way, oldest first, each with its number of entries.
-    tickets: VecDeque<(Ticket, u64)>,
+    /// Each with its number of entries.
+    sent: Sent<u64>,
     /// What the producer is told, if it wants to be told.
     replies: Option<Replies>,
 }
@@ -81,7 +80,7 @@ impl<'a> Pipeline<'a> {
             counters,
             batch: Batch::new(),
             named: false,
-            tickets: VecDeque::new(),
+            sent: Sent::new(),
             replies: None,
         }
     }
@@ -129,8 +128,10 @@ impl<'a> Pipeline<'a> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        while self.tickets.len() >= TICKETS_MAX {
-            self.wait_for_oldest()?;
+        while self.sent.is_full()
+            && let Some((range, entries)) = self.sent.wait()?
+        {
+            self.confirm(range, entries);
         }
         if !self.named {
             let (key, name) = self.source.record();
@@ -140,43 +141,38 @@ impl<'a> Pipeline<'a> {
         // What was taken before the disk was full is not refused any more.
         let outcome = self.log.hand_over(&self.batch, true);
         self.batch.clear();
-        self.tickets.push_back((outcome?.expect("it waited for room"), entries));
+        self.sent.push(outcome?.expect("it waited for room"), entries, entries);
         self.named = true;
         self.reap()
     }
 
     /// Takes in the confirmations that are there, without waiting.
     pub(crate) fn reap(&mut self) -> Result<()> {
-        while self.tickets.front().is_some_and(|(ticket, _)| ticket.is_done()) {
-            self.wait_for_oldest()?;
+        while let Some((range, entries)) = self.sent.confirmed()? {
+            self.confirm(range, entries);
         }
         Ok(())
     }
 
     /// Whether batches are on their way.
+    #[cfg(unix)]
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.tickets.is_empty()
+        !self.sent.is_empty()
     }
 
     /// Hands over the rest and waits until everything is confirmed.
     pub(crate) fn drain(&mut self) -> Result<()> {
         self.submit()?;
-        while self.is_waiting() {
-            self.wait_for_oldest()?;
+        while let Some((range, entries)) = self.sent.wait()? {
+            self.confirm(range, entries);
         }
         Ok(())
     }
 
-    fn wait_for_oldest(&mut self) -> Result<()> {
-        let Some((ticket, entries)) = self.tickets.front() else { return Ok(()) };
-        let range = ticket.wait()?;
-        let given = range.last.0 + 1 - range.first.0;
-        assert_eq!(given, *entries, "a batch of {entries} entries was given {given} LSNs");
-        self.counters.store(given);
+    fn confirm(&mut self, range: LsnRange, entries: u64) {
+        self.counters.store(entries);
         if let Some(replies) = &mut self.replies {
-            replies.confirm(range.first, given);
+            replies.confirm(range.first, entries);
         }
-        self.tickets.pop_front();
-        Ok(())
     }
 }

@@ -7,18 +7,17 @@
 //!
 //! Proof: `tests/it/tail.rs`; the property test of `set` runs over an outlet in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::engine::{Log, Ticket};
+use crate::engine::Log;
 use crate::error::{Error, Result};
 use crate::source::Context;
 use crate::source::counters::{Board, Counters};
 use crate::source::names::{NAME_BYTES_MAX, Registry, SourceId};
+use crate::source::sent::Sent;
 
-/// Batches on their way; more would only queue in front of the engine's own limit.
-const TICKETS_MAX: usize = 256;
 /// Room for the record that names a source.
 pub(crate) const NAME_RECORD_BYTES: usize = NAME_BYTES_MAX + 64;
 
@@ -50,9 +49,6 @@ struct Source {
     entries: u64,
 }
 
-/// A batch on its way, with the number of its entries by source.
-type OnItsWay = (Ticket, Vec<(usize, u64)>);
-
 /// See the module's page.
 pub(crate) struct LogOutlet<'a> {
     log: &'a Log,
@@ -63,7 +59,8 @@ pub(crate) struct LogOutlet<'a> {
     batch: Batch,
     /// Bytes of records that are in the batch or will be.
     reserved: usize,
-    tickets: VecDeque<OnItsWay>,
+    /// Each with the number of its entries by source.
+    sent: Sent<Vec<(usize, u64)>>,
 }
 
 impl<'a> LogOutlet<'a> {
@@ -76,7 +73,7 @@ impl<'a> LogOutlet<'a> {
             by_name: BTreeMap::new(),
             batch: Batch::new(),
             reserved: 0,
-            tickets: VecDeque::new(),
+            sent: Sent::new(),
         }
     }
 
@@ -86,36 +83,24 @@ impl<'a> LogOutlet<'a> {
 
     /// Takes in the confirmations that are there, and the log's failure if it has failed.
     pub(crate) fn reap(&mut self) -> Result<()> {
-        while self.tickets.front().is_some_and(|(ticket, _)| ticket.is_done()) {
-            self.wait_for_oldest()?;
+        while let Some((_, entries)) = self.sent.confirmed()? {
+            self.confirm(&entries);
         }
         self.log.failure().map_or(Ok(()), Err)
     }
 
-    /// Whether batches are on their way.
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.tickets.is_empty()
-    }
-
     /// Waits until everything that was handed over is confirmed.
     pub(crate) fn drain(&mut self) -> Result<()> {
-        while self.is_waiting() {
-            self.wait_for_oldest()?;
+        while let Some((_, entries)) = self.sent.wait()? {
+            self.confirm(&entries);
         }
         Ok(())
     }
 
-    fn wait_for_oldest(&mut self) -> Result<()> {
-        let Some((ticket, entries)) = self.tickets.front() else { return Ok(()) };
-        let range = ticket.wait()?;
-        let count: u64 = entries.iter().map(|(_, entries)| entries).sum();
-        let given = range.last.0 + 1 - range.first.0;
-        assert_eq!(given, count, "a batch of {count} entries was given {given} LSNs");
+    fn confirm(&self, entries: &[(usize, u64)]) {
         for &(source, entries) in entries {
             self.sources[source].counters.store(entries);
         }
-        self.tickets.pop_front();
-        Ok(())
     }
 }
 
@@ -164,7 +149,7 @@ impl Outlet for LogOutlet<'_> {
             return Ok(true);
         }
         self.reap()?;
-        if self.tickets.len() >= TICKETS_MAX {
+        if self.sent.is_full() {
             return Ok(false);
         }
         let Some(ticket) = self.log.hand_over(&self.batch, false)? else { return Ok(false) };
@@ -173,7 +158,7 @@ impl Outlet for LogOutlet<'_> {
             source.counters.accept(source.entries);
             entries.push((index, std::mem::take(&mut source.entries)));
         }
-        self.tickets.push_back((ticket, entries));
+        self.sent.push(ticket, entries.iter().map(|(_, entries)| entries).sum(), entries);
         self.batch.clear();
         self.reserved = 0;
         Ok(true)

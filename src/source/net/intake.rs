@@ -14,12 +14,13 @@ use std::sync::Arc;
 use super::Owner;
 use super::clients::{ClientKey, Clients, ID_BYTES_MAX, record_key};
 use crate::batch::{Batch, LsnRange};
-use crate::engine::{Log, Ticket};
+use crate::engine::Log;
 use crate::error::{Error, Result};
 use crate::format::record::HEADER_BYTES;
 use crate::source::Context;
 use crate::source::counters::Counters;
 use crate::source::names::{NAME_BYTES_MAX, SourceId};
+use crate::source::sent::Sent;
 
 /// Most bytes of a record that this module makes: header, key length, key, value.
 const RECORD_BYTES: usize =
@@ -78,8 +79,7 @@ pub(super) struct Intake<'a> {
     names: usize,
     /// Closed batches, oldest first, for which there was no room yet.
     closed: VecDeque<Load>,
-    /// Batches handed over, oldest first.
-    sent: VecDeque<(Ticket, Vec<Run>)>,
+    sent: Sent<Vec<Run>>,
     spare: Vec<Batch>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Intake<'a> {
             numbers: BTreeMap::new(),
             names: 0,
             closed: VecDeque::new(),
-            sent: VecDeque::new(),
+            sent: Sent::new(),
             spare: Vec::new(),
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Intake<'a> {
         while let Some(load) = self.closed.front() {
             let Some(ticket) = self.log.hand_over(&load.batch, false)? else { return Ok(()) };
             let Load { mut batch, runs } = self.closed.pop_front().expect("there is a front");
-            self.sent.push_back((ticket, runs));
+            self.sent.push(ticket, runs.iter().map(|run| run.entries).sum(), runs);
             if self.spare.is_empty() {
                 batch.clear();
                 self.spare.push(batch);
@@ -216,16 +216,10 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// The log has failed, and nothing more will be confirmed.
     pub(super) fn confirmed(&mut self) -> Result<Option<(LsnRange, Vec<Run>)>> {
-        if !self.sent.front().is_some_and(|(ticket, _)| ticket.is_done()) {
-            return Ok(None);
-        }
-        let (ticket, runs) = self.sent.pop_front().expect("there is a front");
-        let range = ticket.wait()?;
-        let (given, taken) = (range.last.0 + 1 - range.first.0, runs.iter().map(|run| run.entries).sum::<u64>());
-        assert_eq!(given, taken, "a batch of {taken} entries was given {given} LSNs");
-        for run in &runs {
+        let confirmed = self.sent.confirmed()?;
+        for run in confirmed.iter().flat_map(|(_, runs)| runs) {
             self.sources[run.source].counters.store(run.entries);
         }
-        Ok(Some((range, runs)))
+        Ok(confirmed)
     }
 }
