@@ -2,28 +2,30 @@
 // The reactor and its helper are the two threads of a log, and they start here.
 #![allow(clippy::disallowed_methods)]
 
+mod directory;
+mod ticket;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+#[cfg(feature = "cli")]
 use std::time::Duration;
 
-use crate::batch::{Batch, LsnRange};
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
 use crate::format::{FlushMode, Lsn};
-use crate::io::fs::{RealEnv, RealVfs, create_store_dir, open_backend};
-use crate::io::guard::{check_ownership, close_to_group, refuse_links};
-use crate::io::lock::{LOCK_NAME, StoreLock};
+use crate::io::fs::{RealEnv, RealVfs, open_backend};
+use crate::io::lock::StoreLock;
 use crate::io::{Env, Vfs};
-use crate::manifest::reserve;
 use crate::options::Options;
 #[cfg(all(feature = "cli", unix))]
 use crate::reactor::gauges::Gauges;
 use crate::reactor::helper::Threads;
-use crate::reactor::open::{Ground, open, survey};
+use crate::reactor::open::open;
 use crate::reactor::ops::Ops;
 #[cfg(feature = "cli")]
 use crate::reactor::retain::Vacuum;
@@ -38,9 +40,9 @@ use crate::reactor::watch::Watch;
 use crate::reactor::{Core, run};
 #[cfg(feature = "cli")]
 use crate::retention::Deleted;
-
-/// How long an opener waits for a lock that a killed process's last requests may still hold.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+use directory::lock;
+pub(crate) use directory::{cannot_open, check_links};
+pub use ticket::Ticket;
 
 /// A job that found no space looks again every second; older news than this says nothing any more.
 #[cfg(feature = "cli")]
@@ -397,58 +399,6 @@ fn join(reactor: JoinHandle<()>) {
     }
 }
 
-/// A batch on its way. Dropping it does not take the batch back.
-///
-/// ```
-/// # let temporary = tempfile::tempdir()?;
-/// # let dir = temporary.path().join("till-1");
-/// use kifa::{Batch, Log, Options};
-///
-/// let log = Log::open(&dir, Options::default())?;
-/// let mut batch = Batch::new();
-/// batch.push(b"TXN-001")?;
-/// batch.push(b"TXN-002")?;
-/// let ticket = log.submit(&batch)?;
-/// // ... something else meanwhile ...
-/// let lsns = ticket.wait()?;
-/// assert_eq!((lsns.first.0, lsns.last.0), (1, 2));
-/// assert!(ticket.is_done());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct Ticket {
-    shared: Arc<Shared>,
-    seq: u64,
-    lsns: LsnRange,
-}
-
-impl Ticket {
-    /// Waits until the batch is confirmed; returns its LSNs.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`]: the log failed before it could be confirmed. Whether it is stored is known after reopening.
-    pub fn wait(&self) -> Result<LsnRange> {
-        self.shared.wait_confirmed(self.seq, self.lsns.last)?;
-        Ok(self.lsns)
-    }
-
-    /// How many entries it has.
-    #[cfg(feature = "cli")]
-    pub(crate) fn entries(&self) -> u64 {
-        self.lsns.last.0 + 1 - self.lsns.first.0
-    }
-
-    /// Whether [`Ticket::wait`] would return at once.
-    pub fn is_done(&self) -> bool {
-        !matches!(self.shared.is_confirmed(self.seq, self.lsns.last), Ok(false))
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("lsns", &self.lsns).finish_non_exhaustive()
-    }
-}
-
 /// The reactor thread, from the lock to its release. The lock outlives the backend, and so every request in flight.
 fn reactor(dir: &Path, options: Options, opened: &mpsc::SyncSender<Result<(Arc<Shared>, Checkpoints)>>) {
     let lock = match lock(dir) {
@@ -484,29 +434,6 @@ impl Drop for Poison {
     }
 }
 
-fn lock(dir: &Path) -> Result<StoreLock> {
-    // Before anything in it is read or believed.
-    check_ownership(dir, false)?;
-    check_links(dir)?;
-    let ground = match dir.exists() {
-        true => {
-            let vfs = RealVfs::open(dir).map_err(|cause| cannot_open(dir, cause))?;
-            survey(&vfs).map_err(|cause| within(dir, cause))?
-        }
-        false => Ground::Empty,
-    };
-    match ground {
-        Ground::Foreign(found) => return Err(Error::NotAStore { dir: dir.to_path_buf(), found }),
-        // Also where the directory is there: whoever made it may have been killed before its name was durable.
-        Ground::Empty => {
-            create_store_dir(dir).map_err(|cause| Error::io("create", dir, cause))?;
-            close_to_group(dir)?;
-        }
-        Ground::Store => check_ownership(dir, true)?,
-    }
-    StoreLock::acquire(dir, LOCK_WAIT).map_err(|cause| cause.into_error(dir))
-}
-
 fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     let (mut backend, notice) = open_backend(dir, options.io_backend, options.sync_method)
         .map_err(|cause| Error::io("start I/O in", dir, cause))?;
@@ -522,26 +449,6 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     let helper = Box::new(Threads::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
     let ops: Rc<Ops> = Ops::new(backend, env, helper);
     open(&ops, vfs, options)
-}
-
-/// Why a store's directory cannot be opened: because there is none, or for a reason worth telling apart from that.
-pub(crate) fn cannot_open(dir: &Path, cause: std::io::Error) -> Error {
-    let found = match cause.kind() {
-        std::io::ErrorKind::NotFound => "there is no such directory",
-        std::io::ErrorKind::NotADirectory => "it is not a directory",
-        _ => return Error::io("open", dir, cause),
-    };
-    Error::NotAStore { dir: dir.to_path_buf(), found: found.to_owned() }
-}
-
-/// Refuses symbolic links in the place of files and directories of a store; see [`crate::io::guard`].
-pub(crate) fn check_links(dir: &Path) -> Result<()> {
-    let (wal, tables) = (crate::wal::DIR, crate::sstable::DIR);
-    let is_ours = |name: &str| [LOCK_NAME, wal, tables, reserve::NAME, "quarantine", "kifa.sock"].contains(&name);
-    refuse_links(dir, |name| is_ours(name) || name.starts_with("MANIFEST"))?;
-    // A link passed over in a listing would read as "there is no such segment", and the newest one would not be missed.
-    refuse_links(&dir.join(wal), |name| name.ends_with(".wal"))?;
-    refuse_links(&dir.join(tables), |name| name.ends_with(".sst"))
 }
 
 /// Paths in errors of the engine are relative to the store; outside it they are not.
