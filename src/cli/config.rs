@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use super::args::SettingArgs;
 use super::daemon::{load, not_loaded};
 use super::exit::{self, Command, Exit, Failure};
+use super::output::counted;
 use super::terminal::{PagerArgs, Paint, Screen, painted};
 use super::{complain, logging, variable};
 use crate::config::{Config, data_dir, text};
@@ -64,8 +65,7 @@ pub(crate) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
             let config = load(&settings).map_err(not_loaded)?;
             logging::start("info").map_err(|message| Failure::new(Exit::Config, message))?;
             tell_unknown(&config);
-            let count = config.sources.count();
-            let sources = if count == 1 { "1 source".to_owned() } else { format!("{count} sources") };
+            let sources = counted(config.sources.count() as u64, "source", "sources");
             print(PagerArgs::default(), &format!("The configuration is good: {sources}.\n"))
         }
         What::Show { origin, pager, settings } => {

@@ -1,11 +1,10 @@
 //! `kifa daemon`: configuration in, exit code out.
 
-use std::fmt;
-
 use tracing::warn;
 
 use super::args::{DaemonArgs, SettingArgs};
 use super::exit::{Exit, Failure};
+use super::output::counted;
 use super::{logging, variable};
 use crate::config::{Config, ConfigError, data_dir};
 use crate::daemon::signals::Signal;
@@ -42,12 +41,13 @@ fn conclude(outcome: &Outcome) -> Result<Exit, Failure> {
                 0 => String::new(),
                 full => format!(" ({full} of them because the disk was full)"),
             };
-            format!("{} refused{full}, {} stored", Count(count, "line"), Count(totals.stored, "entry"))
+            let (lines, entries) = (counted(count, "line", "lines"), counted(totals.stored, "entry", "entries"));
+            format!("{lines} refused{full}, {entries} stored")
         }
     };
     match &outcome.end {
         Err(error) if totals.unconfirmed > 0 => {
-            let lost = Count(totals.unconfirmed, "entry");
+            let lost = counted(totals.unconfirmed, "entry", "entries");
             Err(Failure::new(Exit::of_daemon_error(error), format!("{lost} that had been read not confirmed: {error}")))
         }
         Err(error) => Err(Failure::new(Exit::of_daemon_error(error), error.to_string())),
@@ -60,20 +60,6 @@ fn conclude(outcome: &Outcome) -> Result<Exit, Failure> {
                 End::Input => Exit::Done,
             };
             if refused.is_empty() { Ok(exit) } else { Err(Failure::new(exit, refused)) }
-        }
-    }
-}
-
-/// A number with its noun.
-struct Count(u64, &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count(count, noun) = self;
-        match (count, noun.strip_suffix('y')) {
-            (1, _) => write!(f, "1 {noun}"),
-            (_, Some(stem)) => write!(f, "{count} {stem}ies"),
-            _ => write!(f, "{count} {noun}s"),
         }
     }
 }

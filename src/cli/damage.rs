@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::output::escaped;
+use super::output::{counted, escaped};
 use crate::format::Lsn;
 use crate::survey::strangers::Note;
 use crate::survey::{Kind, Wound};
@@ -65,11 +65,6 @@ pub(crate) fn ranges(ranges: &[(Lsn, Lsn)]) -> String {
 /// LSNs in all ranges together.
 pub(crate) fn count(ranges: &[(Lsn, Lsn)]) -> u64 {
     ranges.iter().map(|(first, last)| last.0 - first.0 + 1).sum()
-}
-
-/// `1 entry`, `3 entries`.
-pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A wound as a paragraph.

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::args::StatsFormat;
 use super::exit::{self, Command, Exit, Failure};
-use super::output::escaped;
+use super::output::{counted, escaped};
 use super::terminal::{PagerArgs, Paint, print_report};
 use super::{logging, variable};
 use crate::config::data_dir;
@@ -154,13 +154,10 @@ impl fmt::Display for Report {
                 writeln!(f, "{:<8} {:<13} > {}", "", "", escaped(remedy))?;
             }
         }
-        let counted = |level, one, many| match self.count(level) {
-            1 => format!("1 {one}"),
-            count => format!("{count} {many}"),
-        };
-        let (problems, warnings) =
-            (counted(Level::Problem, "problem", "problems"), counted(Level::Warning, "warning", "warnings"));
-        writeln!(f, "\n{}: {problems}, {warnings}, {}", escaped(&self.dir), counted(Level::Note, "note", "notes"))
+        let found = |level, one, many| counted(self.count(level) as u64, one, many);
+        let problems = found(Level::Problem, "problem", "problems");
+        let warnings = found(Level::Warning, "warning", "warnings");
+        writeln!(f, "\n{}: {problems}, {warnings}, {}", escaped(&self.dir), found(Level::Note, "note", "notes"))
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::damage::{count, counted, ranges};
+use super::damage::{count, ranges};
 use super::exit::{self, Command, Exit, Failure};
-use super::output::escaped;
+use super::output::{counted, escaped};
 use super::query::output_failed;
 use super::{logging, variable};
 use crate::config::data_dir;

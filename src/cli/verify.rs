@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::args::StatsFormat;
-use super::damage::{JsonNote, JsonRange, JsonWound, count, counted, paragraph, ranges};
+use super::damage::{JsonNote, JsonRange, JsonWound, count, paragraph, ranges};
 use super::exit::{self, Command, Exit, Failure};
-use super::output::escaped;
+use super::output::{counted, escaped};
 use super::scan::gap_cause;
 use super::terminal::{PagerArgs, Paint, print_report};
 use super::{logging, variable};

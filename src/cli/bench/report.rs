@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::measure::{Candidate, Case, Found, Way};
 use crate::bench::{FLUSH_TOO_FAST, Histogram, Measured};
+use crate::cli::output::counted;
 use crate::format::FlushMode;
 use crate::io::SyncMethod;
 
@@ -91,7 +92,7 @@ fn time(duration: Duration) -> String {
 
 fn case_name(case: &Case) -> String {
     let (producers, batch) = (case.load.producers, case.load.batch);
-    let who = if producers == 1 { "1 producer".to_owned() } else { format!("{producers} producers") };
+    let who = counted(producers as u64, "producer", "producers");
     let how = if batch == 1 { String::new() } else { format!(", batches of {batch}") };
     format!("{}, {who}{how}", mode(case.mode))
 }
