@@ -139,6 +139,18 @@ pub(crate) fn resolve(label: &str, address: &str) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
+/// A socket at the first of these addresses that can be had.
+pub(super) fn bind_first<T>(addresses: &[SocketAddr], bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for &address in addresses {
+        match bind(address) {
+            Ok(socket) => return Ok(socket),
+            Err(cause) => failure = cause,
+        }
+    }
+    Err(failure)
+}
+
 /// The error of a socket that cannot be opened, with what to do about it.
 pub(crate) fn cannot_listen(label: &str, cause: io::Error) -> Error {
     let help = match cause.kind() {
@@ -164,15 +176,8 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 return Ok(TcpListener::from_std(socket));
             }
-            let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-            for &address in &addresses {
-                // This sets SO_REUSEADDR: a restart need not wait for the connections of the run before it.
-                match TcpListener::bind(address) {
-                    Ok(socket) => return Ok(socket),
-                    Err(cause) => failure = cause,
-                }
-            }
-            Err(failure)
+            // This sets SO_REUSEADDR: a restart need not wait for the connections of the run before it.
+            bind_first(&addresses, TcpListener::bind)
         };
         let socket = open().map_err(|cause| cannot_listen(&label, cause))?;
         let bound = socket.local_addr().map_err(|cause| cannot_listen(&label, cause))?;

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::hub::Hub;
 use super::intake::{Origin, SourceIndex};
-use super::listen::{Inherited, cannot_listen, resolve};
+use super::listen::{Inherited, bind_first, cannot_listen, resolve};
 use super::notes::Kind;
 use crate::config::sources::UdpSource;
 use crate::error::Result;
@@ -56,14 +56,7 @@ impl Udp {
                 socket.set_nonblocking(true)?;
                 return Ok(UdpSocket::from_std(socket));
             }
-            let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-            for &address in &addresses {
-                match UdpSocket::bind(address) {
-                    Ok(socket) => return Ok(socket),
-                    Err(cause) => failure = cause,
-                }
-            }
-            Err(failure)
+            bind_first(&addresses, UdpSocket::bind)
         };
         let socket = open().map_err(|cause| cannot_listen(&label, cause))?;
         let address = socket.local_addr().map_err(|cause| cannot_listen(&label, cause))?;
