@@ -21,7 +21,7 @@ use super::{Context, Pipeline};
 use crate::config::sources::StdinSource;
 use crate::daemon::stop::Stop;
 use crate::error::{Error, Result};
-use platform::{Channels, Ready, Wait, Want};
+use platform::Channels;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -207,6 +207,33 @@ fn take(pipeline: &mut Pipeline<'_>, frame: Frame<'_>) -> Result<()> {
     }
 }
 
+/// How long to wait. Where the system cannot tell what is ready, reading and writing wait by themselves.
+#[derive(Clone, Copy)]
+enum Wait {
+    No,
+    Forever,
+    /// For output that nobody may ever read: five seconds.
+    ForOutput,
+}
+
+/// What to wait for, besides the log and a stop.
+struct Want {
+    input: bool,
+    output: bool,
+}
+
+/// What there is.
+#[derive(Clone, Copy, Default)]
+struct Ready {
+    /// A read returns at once.
+    input: bool,
+    /// A write returns at once.
+    output: bool,
+    /// The reading end of standard output is closed; where the system does not tell, writing finds out.
+    is_deserted: bool,
+    timed_out: bool,
+}
+
 #[cfg(unix)]
 mod platform {
     use std::io;
@@ -214,6 +241,7 @@ mod platform {
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+    use super::{Ready, Wait, Want};
     use crate::daemon::stop::Stop;
     use crate::daemon::wake::WakePipe;
     use crate::engine::Log;
@@ -223,33 +251,6 @@ mod platform {
 
     /// A pipe takes this much without blocking if it takes anything.
     const PIPE_BUF: usize = 4096;
-
-    /// How long to wait.
-    #[derive(Clone, Copy)]
-    pub(super) enum Wait {
-        No,
-        Forever,
-        /// For output that nobody may ever read: five seconds.
-        ForOutput,
-    }
-
-    /// What to wait for, besides the log and a stop.
-    pub(super) struct Want {
-        pub(super) input: bool,
-        pub(super) output: bool,
-    }
-
-    /// What there is.
-    #[derive(Clone, Copy, Default)]
-    pub(super) struct Ready {
-        /// A read returns at once.
-        pub(super) input: bool,
-        /// A write returns at once.
-        pub(super) output: bool,
-        /// The reading end of standard output is closed.
-        pub(super) is_deserted: bool,
-        pub(super) timed_out: bool,
-    }
 
     /// Makes a pipe on standard input as large as a chunk, where the system lets us; it is only faster.
     pub(super) fn prepare(bytes: usize) {
@@ -349,35 +350,11 @@ mod platform {
 mod platform {
     use std::io::{self, Read as _, Write as _};
 
+    use super::{Ready, Wait, Want};
     use crate::daemon::stop::Stop;
     use crate::engine::Log;
     use crate::error::Result;
     use crate::source::Pipeline;
-
-    /// How long to wait: reading and writing wait by themselves here.
-    #[derive(Clone, Copy)]
-    pub(super) enum Wait {
-        No,
-        Forever,
-        ForOutput,
-    }
-
-    /// What to wait for.
-    pub(super) struct Want {
-        pub(super) input: bool,
-        pub(super) output: bool,
-    }
-
-    /// What there is.
-    #[derive(Clone, Copy, Default)]
-    pub(super) struct Ready {
-        pub(super) input: bool,
-        pub(super) output: bool,
-        /// Found out by writing.
-        pub(super) is_deserted: bool,
-        /// Never.
-        pub(super) timed_out: bool,
-    }
 
     pub(super) fn prepare(_bytes: usize) {}
 
