@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::io::fs::StoreDir;
+
 /// Where a measurement was taken. What the system does not tell is `unknown`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -134,15 +136,8 @@ fn device(mount: &Mount) -> String {
 }
 
 /// Bytes that this user may still write in a directory; `None` where the system does not tell.
-#[cfg(unix)]
 pub(crate) fn available_bytes(dir: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(dir).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn available_bytes(_dir: &Path) -> Option<u64> {
-    None
+    StoreDir::open(dir).ok()?.free_bytes().ok()
 }
 
 /// Bytes this process has read from and written to devices, as the kernel accounts them (/proc/self/io: direct I/O, and
