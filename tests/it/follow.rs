@@ -8,11 +8,8 @@ use std::time::{Duration, Instant};
 use kifa::{Batch, Log, Options};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::{Place, Ran, wait_until};
+use crate::program::{PATIENCE, Place, Ran, wait_until};
 use crate::standin::{Daemon, StandIn};
-
-/// How long a line that must come may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A follower, and the lines it prints.
 struct Follower {

@@ -6,77 +6,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::{PATIENCE, json, kifa};
-
-const IMAGE_BYTES: u64 = 64 << 20;
-
-/// A mounted ext4 of 64 MiB; unmounted when it is dropped.
-struct SmallDisk {
-    directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// `None` where it cannot be made; the reason is printed.
-    fn mount() -> Option<SmallDisk> {
-        if !rustix::process::geteuid().is_root() {
-            println!("SKIPPED: a loop mount needs root");
-            return None;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let (image, at) = (directory.path().join("image"), directory.path().join("mnt"));
-        fs::create_dir(&at).unwrap();
-        fs::File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
-        let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).status();
-        if !made.is_ok_and(|status| status.success()) {
-            println!("SKIPPED: mkfs.ext4 does not work here");
-            return None;
-        }
-        let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(SmallDisk { directory }),
-            Ok(output) => {
-                println!("SKIPPED: mount: {}", String::from_utf8_lossy(&output.stderr).trim());
-                None
-            }
-            Err(cause) => {
-                println!("SKIPPED: mount: {cause}");
-                None
-            }
-        }
-    }
-
-    fn at(&self) -> PathBuf {
-        self.directory.path().join("mnt")
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.at().join("filler")
-    }
-
-    /// Leaves no byte free.
-    fn fill(&self) {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
-        for bytes in [1 << 20, 4096, 1] {
-            while file.write_all(&vec![b'f'; bytes]).and_then(|()| file.sync_data()).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.at()).status();
-    }
-}
+use crate::program::{PATIENCE, Place, json, kifa};
+use crate::volume::Volume;
 
 /// A daemon with a TCP listener that confirms; killed when it is dropped.
 struct Daemon {
@@ -155,9 +92,10 @@ fn assert_whole(store: &Path, last: u64, round: u64) {
 
 #[test]
 fn a_disk_that_fills_up_and_is_freed_costs_nothing_that_was_confirmed() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let place = Place::new();
+    let Some(volume) = Volume::new(&place) else { return };
     let rounds = std::env::var("KIFA_FULL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let store = disk.at().join("data");
+    let store = volume.mountpoint.join("data");
     // A port that was free a moment ago: the daemon is started again and again on the same one.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut daemon = Daemon::start(&store, &address);
@@ -177,7 +115,7 @@ fn a_disk_that_fills_up_and_is_freed_costs_nothing_that_was_confirmed() {
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         }
-        disk.fill();
+        let ballast = volume.fill();
         while let Some(lsn) = client.append() {
             last = lsn;
             assert!(Instant::now() < end, "round {round}: the disk is full");
@@ -195,7 +133,7 @@ fn a_disk_that_fills_up_and_is_freed_costs_nothing_that_was_confirmed() {
             3 => drop(run(&store, &["vacuum", "--to-size", "6"]).expect(0)),
             _ => {}
         }
-        disk.free();
+        fs::remove_file(ballast).unwrap();
     }
     drop(client);
     drop(daemon);
