@@ -16,6 +16,8 @@
 //!
 //! Proof: the tests below, and the property test of `set`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -23,6 +25,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirEntryExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::identity::{FileId, MARK_BYTES, Prints, Verdict, judge, mtime_ns, read_at};
 use super::old::{OLD_MAX, Old, OldFile};
@@ -133,11 +136,32 @@ fn list(dir: &Path) -> io::Result<Names> {
     Ok(names)
 }
 
+/// Listings of directories, each taken when somebody needs it, and shared by all that look during a scan: very many files of
+/// one directory cost no more listings than one.
+///
+/// Whoever looks must have learned before the first of them what is at its path, and see behind that it is there still.
+#[derive(Default)]
+pub(crate) struct Listings {
+    taken: RefCell<BTreeMap<PathBuf, Vec<Rc<Names>>>>,
+}
+
+impl Listings {
+    /// The listing of this number, from 0.
+    fn get(&self, dir: &Path, number: usize) -> io::Result<Rc<Names>> {
+        let mut taken = self.taken.borrow_mut();
+        let taken = taken.entry(dir.to_owned()).or_default();
+        while taken.len() <= number {
+            taken.push(Rc::new(list(dir)?));
+        }
+        Ok(Rc::clone(&taken[number]))
+    }
+}
+
 /// The names that matter, as they were at one moment.
-fn list_stable(dir: &Path, matters: impl Fn(&Names) -> Names) -> io::Result<Names> {
-    let mut before = matters(&list(dir)?);
-    for _ in 1..LISTINGS_MAX {
-        let now = matters(&list(dir)?);
+fn list_stable(dir: &Path, listings: &Listings, matters: impl Fn(&Names) -> Names) -> io::Result<Names> {
+    let mut before = matters(&*listings.get(dir, 0)?);
+    for number in 1..LISTINGS_MAX {
+        let now = matters(&*listings.get(dir, number)?);
         if now == before {
             return Ok(now);
         }
@@ -227,7 +251,7 @@ pub(crate) struct Siblings {
 ///
 /// # Errors
 /// Of kind `ResourceBusy` where a rotation is going on.
-pub(crate) fn siblings(path: &Path, id: Option<FileId>, old: &Old) -> io::Result<Siblings> {
+pub(crate) fn siblings(path: &Path, id: Option<FileId>, old: &Old, listings: &Listings) -> io::Result<Siblings> {
     let mut found = Siblings { is_complete: old.is_complete, ..Siblings::default() };
     let Some(own) = path.file_name() else { return Ok(found) };
     let stem = own.as_bytes().split(|&byte| byte == b'.').find(|piece| !piece.is_empty()).unwrap_or(own.as_bytes());
@@ -236,7 +260,7 @@ pub(crate) fn siblings(path: &Path, id: Option<FileId>, old: &Old) -> io::Result
     for dir in directories(path) {
         let rotated =
             |names: &Names| names.iter().find(|(name, ino)| is_asked_for(name, *ino)).map(|(name, _)| name.clone());
-        let names = list_stable(&dir, |names| {
+        let names = list_stable(&dir, listings, |names| {
             let family = Family::new(own, rotated(names).as_deref());
             let matters = |name: &OsStr| name.as_bytes().starts_with(stem) || family.holds(without_ending(name));
             names

@@ -125,6 +125,11 @@ impl Follower {
         }
     }
 
+    /// The files that are open.
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileId> {
+        self.tails.iter().map(|tail| tail.id)
+    }
+
     pub(crate) fn current(&self) -> Option<FileId> {
         self.tails.last().map(|tail| tail.id)
     }

@@ -14,15 +14,17 @@
 //!
 //! Proof: the property test in `set/tests.rs`.
 
+mod known;
 mod patterns;
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::follow::Look;
-use super::generations;
+use super::generations::{self, Listings};
 use super::glob::Pattern;
 use super::identity::FileId;
 use super::outlet::{Outlet, no_name};
@@ -32,6 +34,7 @@ use super::report::Report;
 use crate::config::sources::{FileSource, FileStart};
 use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
+use known::Known;
 
 /// Paths whose positions are kept though nobody follows them.
 pub(crate) const PARKED_MAX: usize = 1024;
@@ -192,27 +195,32 @@ impl Set {
         self.restore();
         let at: Vec<io::Result<FileId>> = self.followers.iter().map(Follower::stat).collect();
         let numbers: Vec<Option<FileId>> = at.iter().map(|at| at.as_ref().ok().copied()).collect();
-        self.move_files(&numbers);
+        let (mut known, listings) = (Known::new(&self.followers, &numbers), Listings::default());
+        self.move_files(&numbers, &mut known);
         let mut is_unsettled = false;
         for (index, at) in at.into_iter().enumerate() {
+            let follower = &mut self.followers[index];
             match at {
                 // What is stored of it is not found yet, so what is there cannot be judged.
-                Ok(_) if !self.followers[index].stored.is_empty() => is_unsettled = true,
-                Ok(id) => is_unsettled |= !self.arrive(index, id, &numbers, now),
+                Ok(_) if !follower.stored.is_empty() => is_unsettled = true,
+                Ok(id) => is_unsettled |= !self.arrive(index, id, now, &listings, &mut known),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if self.followers[index].place == Place::Absent {
+                    if follower.place == Place::Absent {
                         continue;
                     }
-                    let known = self.known_but(index, &numbers);
-                    is_unsettled |= self.followers[index].leave(now, &|id| known.contains(&id)).is_err();
+                    let left = known
+                        .renew(index, follower, None, |follower, is_known| follower.leave(now, &listings, is_known));
+                    is_unsettled |= left.is_err();
                 }
-                Err(error) => self.followers[index].fail(&error),
+                Err(error) => follower.fail(&error),
             }
         }
-        for index in 0..self.followers.len() {
-            if self.followers[index].may_have_news(now) {
-                let known = self.known_but(index, &numbers);
-                is_unsettled |= self.followers[index].check_news(now, &|id| known.contains(&id)).is_err();
+        for (index, follower) in self.followers.iter_mut().enumerate() {
+            if follower.may_have_news(now) {
+                let checked = known.renew(index, follower, numbers[index], |follower, is_known| {
+                    follower.check_news(now, &listings, is_known)
+                });
+                is_unsettled |= checked.is_err();
             }
         }
         is_unsettled |= self.followers.iter().any(|follower| follower.is_crowded);
@@ -223,47 +231,35 @@ impl Set {
         is_unsettled
     }
 
-    /// Every file that is open.
-    fn known(&self) -> BTreeSet<FileId> {
-        self.files().map(|tail| tail.id).collect()
-    }
-
-    /// Every file that is open or at the path of another than `index`.
-    fn known_but(&self, index: usize, at: &[Option<FileId>]) -> BTreeSet<FileId> {
-        let others = at.iter().enumerate().filter(|(other, _)| *other != index).filter_map(|(_, id)| *id);
-        self.files().map(|tail| tail.id).chain(others).collect()
-    }
-
     /// Opens the files of an earlier run, where that has not been done.
     fn restore(&mut self) {
-        for index in 0..self.followers.len() {
-            if self.followers[index].stored.is_empty() || !(self.is_start || self.followers[index].path.exists()) {
+        if self.followers.iter().all(|follower| follower.stored.is_empty()) {
+            return;
+        }
+        let mut known = Known::new(&self.followers, &[]);
+        for (index, follower) in self.followers.iter_mut().enumerate() {
+            if follower.stored.is_empty() || !(self.is_start || follower.path.exists()) {
                 continue;
             }
-            let known = self.known();
-            let follower = &mut self.followers[index];
-            match follower.restore(&|id| known.contains(&id)) {
+            let restored = known.renew(index, follower, None, |follower, is_known| {
+                let own: Vec<FileId> = follower.files().collect();
+                let restored = follower.restore(is_known);
+                // A file that went from one path to another when the daemon was killed may be in both records.
+                follower.tails.retain(|tail| own.contains(&tail.id) || !is_known(tail.id));
+                restored
+            });
+            match restored {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
                 Err(error) => follower.fail(&error),
             }
-            // A file that went from one path to another when the daemon was killed may be in both records.
-            let mut ids: BTreeMap<FileId, u64> = BTreeMap::new();
-            for other in self.followers.iter().enumerate().filter(|(other, _)| *other != index) {
-                ids.extend(other.1.tails.iter().map(|tail| (tail.id, tail.offset)));
-            }
-            self.followers[index].tails.retain(|tail| !ids.contains_key(&tail.id));
         }
     }
 
     /// Hands files over that were renamed from one followed path to another.
-    fn move_files(&mut self, at: &[Option<FileId>]) {
-        let mut owners = BTreeMap::new();
-        for (index, follower) in self.followers.iter().enumerate() {
-            owners.extend(follower.tails.iter().map(|tail| (tail.id, index)));
-        }
+    fn move_files(&mut self, at: &[Option<FileId>], known: &mut Known) {
         for (index, id) in at.iter().enumerate() {
-            let Some((id, &owner)) = id.and_then(|id| Some((id, owners.get(&id)?))) else { continue };
+            let Some((id, owner)) = id.and_then(|id| Some((id, known.owner(id)?))) else { continue };
             if owner == index {
                 continue;
             }
@@ -272,37 +268,37 @@ impl Set {
                 self.followers[index].refuse(Report::Alias { path, of });
                 continue;
             }
-            if !self.followers[index].has_room() {
+            if !known.renew(index, &mut self.followers[index], None, |follower, _| follower.has_room()) {
                 continue;
             }
-            let from = &mut self.followers[owner];
-            let place = from.tails.iter().position(|tail| tail.id == id).expect("it is the owner");
-            let tail = from.tails.remove(place);
-            from.is_dirty = true;
-            self.followers[index].gain(tail);
-            owners.insert(id, index);
+            let tail = known.renew(owner, &mut self.followers[owner], None, |from, _| {
+                let place = from.files().position(|open| open == id).expect("it is the owner");
+                from.is_dirty = true;
+                from.tails.remove(place)
+            });
+            known.renew(index, &mut self.followers[index], None, |follower, _| follower.gain(tail));
         }
     }
 
     /// There is a file at the path. Returns whether it could be taken in.
-    fn arrive(&mut self, index: usize, id: FileId, at: &[Option<FileId>], now: Duration) -> bool {
-        if self.followers[index].current() == Some(id) {
-            self.followers[index].stay();
+    fn arrive(&mut self, index: usize, id: FileId, now: Duration, listings: &Listings, known: &mut Known) -> bool {
+        let follower = &mut self.followers[index];
+        if follower.current() == Some(id) {
+            follower.stay();
             return true;
         }
-        if self.files().any(|tail| tail.id == id) && !self.followers[index].tails.iter().any(|tail| tail.id == id) {
+        if known.owner(id).is_some_and(|owner| owner != index) {
             // An alias; told when it was found.
             return true;
         }
-        let known = self.known_but(index, at);
-        let is_forbidden = is_inside(&self.followers[index].path, &self.data_dir);
-        let follower = &mut self.followers[index];
-        if is_forbidden {
+        if is_inside(&follower.path, &self.data_dir) {
             let path = follower.path.clone();
             follower.refuse(Report::LeftAlone { path, why: "it leads into the data directory" });
             return true;
         }
-        match follower.adopt(id, now, &|id| known.contains(&id)) {
+        let adopted =
+            known.renew(index, follower, Some(id), |follower, is_known| follower.adopt(id, now, listings, is_known));
+        match adopted {
             Ok(()) => {
                 follower.stay();
                 true
@@ -413,9 +409,8 @@ impl Set {
         if let Work::Look(at) = work
             && self.followers[index].tails[at].offset == 0
         {
-            let known = self.known();
-            let follower = &mut self.followers[index];
-            match follower.prepare_first_look(at, now, &|id| known.contains(&id)) {
+            let (follower, is_known) = apart(&mut self.followers, index);
+            match follower.prepare_first_look(at, now, &is_known) {
                 Ok(true) => {
                     self.must_persist = true;
                     return Ok(Progress::Busy);
@@ -446,16 +441,27 @@ impl Set {
         };
         follower.reports.append(&mut reports);
         follower.is_in_batch |= is_taken;
-        let known = match outcome {
-            Ok(Look::Other) => self.known(),
-            _ => BTreeSet::new(),
+        let look = {
+            let (follower, is_known) = apart(&mut self.followers, index);
+            follower.looked(at, outcome, before, now, &is_known)
         };
-        let look = self.followers[index].looked(at, outcome, before, now, &|id| known.contains(&id));
         match look {
             Look::Full if !self.submit(outlet)? => Ok(Progress::Blocked),
             _ => Ok(Progress::Busy),
         }
     }
+}
+
+/// The follower at `index`, and which files are open at present, its own included. They are gathered when somebody asks.
+fn apart(followers: &mut [Follower], index: usize) -> (&mut Follower, impl Fn(FileId) -> bool) {
+    let (before, rest) = followers.split_at_mut(index);
+    let (follower, behind) = rest.split_first_mut().expect("it is one of them");
+    let own: Vec<FileId> = follower.files().collect();
+    let open = LazyCell::new(move || {
+        let others = before.iter().chain(&*behind).flat_map(Follower::files);
+        others.chain(own).collect::<BTreeSet<FileId>>()
+    });
+    (follower, move |id| open.contains(&id))
 }
 
 /// The positions in a store's checkpoints, by key.

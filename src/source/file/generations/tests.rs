@@ -31,7 +31,7 @@ impl Dir {
         old: &Old,
         seconds: i64,
     ) -> (Option<String>, Vec<String>, Vec<String>) {
-        let found = siblings(&self.path(path), Some(id), old).unwrap();
+        let found = siblings(&self.path(path), Some(id), old, &Listings::default()).unwrap();
         let mtime_ns = seconds * 1_000_000_000;
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         let news = found.news(mtime_ns, &|known| known == id).unwrap();
@@ -40,7 +40,7 @@ impl Dir {
     }
 
     fn old(&self, path: &str) -> Old {
-        siblings(&self.path(path), None, &UNKNOWN).unwrap().old(&|_| false)
+        siblings(&self.path(path), None, &UNKNOWN, &Listings::default()).unwrap().old(&|_| false)
     }
 }
 
@@ -134,7 +134,7 @@ fn a_copy_is_new_and_has_the_bytes() {
     let marks = super::super::identity::Marks::read(&File::open(dir.path("a.log")).unwrap(), offset).unwrap();
     let position = Position { offset, prints: marks.unwrap().prints(), ..Position::default() };
     let copy = || {
-        let found = siblings(&dir.path("a.log"), None, &old).unwrap();
+        let found = siblings(&dir.path("a.log"), None, &old, &Listings::default()).unwrap();
         found.copy(&position, &|_| false).unwrap().map(|(generation, verdict)| (generation.path, verdict))
     };
     assert!(copy().is_none());

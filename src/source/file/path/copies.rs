@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Follower, Place};
 use crate::source::file::follow::Tail;
-use crate::source::file::generations::{self, Generation, Siblings};
+use crate::source::file::generations::{self, Generation, Listings, Siblings};
 use crate::source::file::identity::{FileId, Marks, Verdict, judge};
 use crate::source::file::position::{FILES_MAX, Position};
 use crate::source::file::report::Report;
@@ -111,7 +111,7 @@ impl Follower {
             return Ok(false);
         }
         let mtime_ns = tail.seen.mtime_ns;
-        let siblings = self.siblings_of(None)?;
+        let siblings = self.siblings_of(None, &Listings::default())?;
         if self.place == Place::Here && !self.is_in_place() {
             return Err(generations::busy());
         }
@@ -168,7 +168,7 @@ impl Follower {
         self.directories.is_done &= growing.is_empty();
         let is_known = |id: FileId| is_known(id) && !growing.contains(&id);
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
-        let siblings = generations::siblings(&self.path, None, &self.old)?;
+        let siblings = generations::siblings(&self.path, None, &self.old, &Listings::default())?;
         let copy = siblings.copy(&position, &is_open)?;
         if copy.is_none() {
             self.report_compressed(&siblings, &position);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::Follower;
 use crate::source::file::follow::Tail;
-use crate::source::file::generations::{self, Generation};
+use crate::source::file::generations::{self, Generation, Listings};
 use crate::source::file::identity::{FileId, Verdict};
 use crate::source::file::position::{FILES_MAX, Position};
 use crate::source::file::report::Report;
@@ -103,7 +103,7 @@ impl Follower {
         let is_open = |id: FileId| is_known(id) || self.tails.iter().any(|tail| tail.id == id);
         let is_it = |id: FileId| is_open(id) || id.ino == position.id.ino;
         let offset = position.offset;
-        let siblings = generations::siblings(&self.path, None, &self.old)?;
+        let siblings = generations::siblings(&self.path, None, &self.old, &Listings::default())?;
         let copied = self.insert_copy(self.tails.len(), &position, siblings.copy(&position, &is_it)?)?;
         if copied.is_none() {
             self.report_compressed(&siblings, &position);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::copies::Original;
 use super::{Directories, Follower, LOOK_AGAIN, Place};
 use crate::source::file::follow::Tail;
-use crate::source::file::generations::{self, Generation, Siblings};
+use crate::source::file::generations::{self, Generation, Listings, Siblings};
 use crate::source::file::identity::{FileId, mtime_ns as mtime_ns_of};
 use crate::source::file::report::Report;
 
@@ -22,11 +22,17 @@ impl Follower {
     ///
     /// # Errors
     /// Of kind `ResourceBusy` where it is being rotated away.
-    pub(crate) fn adopt(&mut self, id: FileId, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
+    pub(crate) fn adopt(
+        &mut self,
+        id: FileId,
+        now: Duration,
+        listings: &Listings,
+        is_known: &dyn Fn(FileId) -> bool,
+    ) -> io::Result<()> {
         if !self.has_room() {
             return Ok(());
         }
-        let siblings = self.siblings()?;
+        let siblings = self.siblings(listings)?;
         let file = generations::open_regular(&self.path)?;
         // The names and the file must be of one moment: what was rotated away between would be read behind it.
         if FileId::of(&file.metadata()?) != id {
@@ -65,7 +71,12 @@ impl Follower {
     }
 
     /// There is nothing at the path. Files that were there since the last look are looked for among the rotated ones.
-    pub(crate) fn leave(&mut self, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
+    pub(crate) fn leave(
+        &mut self,
+        now: Duration,
+        listings: &Listings,
+        is_known: &dyn Fn(FileId) -> bool,
+    ) -> io::Result<()> {
         self.begins_at_end = false;
         if self.tails.is_empty() && !self.is_pattern {
             let path = self.path.clone();
@@ -75,7 +86,7 @@ impl Follower {
             });
         }
         if self.last_known().is_some() {
-            let siblings = self.siblings()?;
+            let siblings = self.siblings(listings)?;
             if !self.is_absent() {
                 return Err(generations::busy());
             }
@@ -87,8 +98,8 @@ impl Follower {
     }
 
     /// The files beside the path, as they were while what is known of the path was true.
-    pub(super) fn siblings_in_place(&self) -> io::Result<Siblings> {
-        let siblings = self.siblings()?;
+    fn siblings_in_place(&self, listings: &Listings) -> io::Result<Siblings> {
+        let siblings = self.siblings(listings)?;
         let is_true = match self.place {
             Place::Here => self.is_in_place(),
             Place::Absent => self.is_absent(),
@@ -108,12 +119,12 @@ impl Follower {
         self.stat().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
-    pub(super) fn siblings(&self) -> io::Result<Siblings> {
-        self.siblings_of(self.last_known().map(|(id, _)| id))
+    fn siblings(&self, listings: &Listings) -> io::Result<Siblings> {
+        self.siblings_of(self.last_known().map(|(id, _)| id), listings)
     }
 
-    pub(super) fn siblings_of(&self, rotated: Option<FileId>) -> io::Result<Siblings> {
-        match generations::siblings(&self.path, rotated, &self.old) {
+    pub(super) fn siblings_of(&self, rotated: Option<FileId>, listings: &Listings) -> io::Result<Siblings> {
+        match generations::siblings(&self.path, rotated, &self.old, listings) {
             // A directory may be searched by those who may not list it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Siblings::default()),
             outcome => outcome,
@@ -224,9 +235,14 @@ impl Follower {
     }
 
     /// Takes in files of the log that have come and gone between two looks.
-    pub(crate) fn check_news(&mut self, now: Duration, is_known: &dyn Fn(FileId) -> bool) -> io::Result<()> {
+    pub(crate) fn check_news(
+        &mut self,
+        now: Duration,
+        listings: &Listings,
+        is_known: &dyn Fn(FileId) -> bool,
+    ) -> io::Result<()> {
         let Some((_, mtime_ns)) = self.last_known() else { return Ok(()) };
-        let siblings = self.siblings_in_place()?;
+        let siblings = self.siblings_in_place(listings)?;
         let news = siblings.news(mtime_ns, is_known)?;
         self.note(&siblings);
         let index = self.tails.len() - usize::from(self.place == Place::Here);
