@@ -137,6 +137,13 @@ fn entry(done: Result<Attributes, Errno>, reply: ReplyEntry) {
     }
 }
 
+fn attributes(done: Result<Attributes, Errno>, reply: ReplyAttr) {
+    match done {
+        Ok(attributes) => reply.attr(&TTL, &attr(&attributes)),
+        Err(errno) => reply.error(error(errno)),
+    }
+}
+
 fn empty(done: Result<(), Errno>, reply: ReplyEmpty) {
     match done {
         Ok(()) => reply.ok(),
@@ -155,10 +162,7 @@ impl Filesystem for Fuse {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.volume().attributes(ino.0) {
-            Ok(attributes) => reply.attr(&TTL, &attr(&attributes)),
-            Err(errno) => reply.error(error(errno)),
-        }
+        attributes(self.volume().attributes(ino.0), reply);
     }
 
     fn setattr(
@@ -184,10 +188,7 @@ impl Filesystem for Fuse {
         if mode.is_some() || uid.is_some() || gid.is_some() {
             done = done.and_then(|()| volume.set_owner(ino.0, mode, (uid, gid)));
         }
-        match done.and_then(|()| volume.attributes(ino.0)) {
-            Ok(attributes) => reply.attr(&TTL, &attr(&attributes)),
-            Err(errno) => reply.error(error(errno)),
-        }
+        attributes(done.and_then(|()| volume.attributes(ino.0)), reply);
     }
 
     fn mknod(
