@@ -13,7 +13,7 @@
 mod measure;
 mod report;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -21,8 +21,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::StatsFormat;
 use super::exit::{self, Command, Exit, Failure};
-use super::logging;
 use super::query::output_failed;
+use super::{logging, output};
 use crate::daemon::signals::Signals;
 use crate::io::fs::{RealVfs, StoreDir};
 use crate::reactor::open::{Ground, survey};
@@ -77,11 +77,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
         StatsFormat::Text => report::text(&found),
         StatsFormat::Json => report::json(&found),
     };
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) => output_failed(&error),
-    }
+    output::print(text.as_bytes()).map_or_else(|error| output_failed(&error), |()| Ok(Exit::Done))
 }
 
 /// A store is nobody's scratch space, and neither is anything inside it.

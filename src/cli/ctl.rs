@@ -83,12 +83,12 @@ mod asking {
 
 #[cfg(unix)]
 mod asking {
-    use std::io::{self, Write as _};
     use std::time::Duration;
 
     use serde_json::json;
 
     use super::{CtlFormat, Exit, Failure, Mode, Request};
+    use crate::cli::output;
     use crate::cli::remote::{Remote, failure};
     use crate::cli::status::{STATUS_BYTES_MAX, Status};
     use crate::control::{ControlError, REPLY_BYTES_MAX, printable};
@@ -106,13 +106,8 @@ mod asking {
         let reply = reply.map_err(|error| failure(remote, &error, changes(request)))?;
         let text = show(request, format, &reply)
             .ok_or_else(|| failure(remote, &ControlError::Garbled(reply.clone()), changes(request)))?;
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(Exit::Io, format!("it is done, but cannot be told on standard output: {error}")))
-            }
-            _ => Ok(Exit::Done),
-        }
+        output::print(format!("{text}\n").as_bytes()).map_err(|error| Failure::not_told(&error))?;
+        Ok(Exit::Done)
     }
 
     /// Whether it matters if the request was carried out.

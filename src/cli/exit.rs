@@ -245,6 +245,11 @@ impl Failure {
         Failure { exit: Exit::NotWritten, message: format!("cannot write to standard output: {error}") }
     }
 
+    /// Why the outcome of what was done could not be told.
+    pub(crate) fn not_told(error: &io::Error) -> Failure {
+        Failure::new(Exit::Io, format!("it is done, but cannot be told on standard output: {error}"))
+    }
+
     /// Any error of a reading command.
     pub(crate) fn read(message: impl ToString) -> Failure {
         Failure { exit: Exit::ReadFailed, message: message.to_string() }

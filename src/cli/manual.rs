@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _};
@@ -14,6 +14,7 @@ use clap_mangen::Man;
 
 use super::args::Cli;
 use super::exit::{self, Command, Exit, Failure};
+use super::output;
 
 /// Prints a completion script for a shell
 ///
@@ -98,9 +99,6 @@ fn write_all(dir: &Path, pages: &[(String, Vec<u8>)]) -> io::Result<()> {
 }
 
 fn print(bytes: &[u8]) -> Result<Exit, Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::not_written(&error)),
-        _ => Ok(Exit::Done),
-    }
+    output::print(bytes).map_err(|error| Failure::not_written(&error))?;
+    Ok(Exit::Done)
 }

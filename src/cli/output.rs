@@ -168,6 +168,15 @@ pub(crate) fn stdout() -> StdoutLock<'static> {
     stdout
 }
 
+/// Prints a text. That its reader has closed the pipe is what `| head` does, and no error.
+pub(crate) fn print(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Appends a number in decimal.
 fn put_decimal(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];

@@ -1,6 +1,5 @@
 //! `kifa recover`: goes on from a damaged store, beside it or in place.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::damage::{count, ranges};
 use super::exit::{self, Command, Exit, Failure};
 use super::output::{counted, escaped};
 use super::query::output_failed;
-use super::{logging, variable};
+use super::{logging, output, variable};
 use crate::config::data_dir;
 use crate::engine::{cannot_open, within};
 use crate::error::Error;
@@ -95,10 +94,9 @@ pub(crate) fn run(args: RecoverArgs) -> Result<Exit, Failure> {
         (None, false) => lines.extend(accepted(&accept_in(&dir, survey, &plan).map_err(failed)?)),
     }
     lines.push(String::new());
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(lines.join("\n").as_bytes()).and_then(|()| stdout.flush()) {
+    match output::print(lines.join("\n").as_bytes()) {
         Ok(()) => Ok(exit),
-        Err(error) => output_failed(&error).map(|_| exit),
+        Err(error) => output_failed(&error),
     }
 }
 

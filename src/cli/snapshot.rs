@@ -2,14 +2,13 @@
 //!
 //! Proof: `tests/it/snapshot.rs`.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::exit::{self, Command, Exit, Failure};
-use super::{logging, variable};
+use super::{logging, output, variable};
 use crate::config::data_dir;
 use crate::recover::fresh::Target;
 use crate::snapshot::take;
@@ -81,11 +80,8 @@ pub(crate) fn run(args: SnapshotArgs) -> Result<Exit, Failure> {
         })
         .expect("numbers always serialise"),
     };
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::could_not_run(format!("the copy is complete, but cannot be told on standard output: {error}")))
-        }
-        _ => Ok(Exit::Done),
-    }
+    output::print(format!("{text}\n").as_bytes()).map_err(|error| {
+        Failure::could_not_run(format!("the copy is complete, but cannot be told on standard output: {error}"))
+    })?;
+    Ok(Exit::Done)
 }

@@ -6,14 +6,13 @@
 //!
 //! Proof: `tests/it/vacuum.rs`.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::exit::{self, Command, Exit, Failure};
 use super::time::TimeText;
-use super::{args, logging, variable};
+use super::{args, logging, output, variable};
 use crate::config::{Config, data_dir};
 use crate::daemon::vacuum::Outcome;
 use crate::engine::Log;
@@ -101,13 +100,8 @@ pub(crate) fn run(args: VacuumArgs) -> Result<Exit, Failure> {
         VacuumFormat::Text => sentence(&outcome),
         VacuumFormat::Json => serde_json::to_string(&outcome).expect("numbers always serialise"),
     };
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Io, format!("it is done, but cannot be told on standard output: {error}")))
-        }
-        _ => Ok(Exit::Done),
-    }
+    output::print(format!("{text}\n").as_bytes()).map_err(|error| Failure::not_told(&error))?;
+    Ok(Exit::Done)
 }
 
 fn failed(error: &Error) -> Failure {
