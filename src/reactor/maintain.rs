@@ -10,6 +10,8 @@
 //!
 //! Proof: `engine`'s tests, and the crash campaign in `sim`.
 
+mod spares;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,14 +26,13 @@ use crate::format::manifest::{Manifest, TableMeta};
 use crate::format::table::{Codec, TableFacts};
 use crate::format::{FlushMode, StoreId};
 use crate::io::{AlignedBuf, Durability, Vfs};
-use crate::manifest::{ManifestStore, reserve};
+use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
 use crate::reactor::Core;
 use crate::reactor::helper::Lane;
 use crate::reactor::ops::{Ops, both};
 use crate::reactor::retain::Retention;
-use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
-use crate::reactor::space::{RETRY, is_no_space, until_space};
+use crate::reactor::space::until_space;
 use crate::reactor::stage::{GROUP_BUFFER_BYTES, Shared};
 use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
 use crate::wal::files::Reusable;
@@ -145,13 +146,6 @@ impl Core {
         self.poll_retention()
     }
 
-    fn add_spare(&mut self, spare: Reusable) {
-        self.urgent.set(false);
-        self.maintenance.began_without_space = false;
-        self.wal.spares.push_back(spare);
-        self.wal.spares.make_contiguous().sort_by(|a, b| a.path.cmp(&b.path));
-    }
-
     fn release_segments(&mut self, first_segment: u64) {
         let released = self.wal.live.iter().take_while(|live| live.segment < first_segment).count();
         for live in self.wal.live.drain(..released) {
@@ -239,75 +233,6 @@ impl Core {
         self.maintenance.merge = Some(Box::pin(async move {
             until_space(&ops, async || merge(&ops, &vfs, &manifest, &shared, store, (id, codec), &inputs).await).await
         }));
-    }
-
-    fn start_recycle(&mut self) {
-        if self.maintenance.recycle.is_some() {
-            return;
-        }
-        let Some(released) = self.maintenance.released.pop_front() else { return };
-        let wanted = self.wal.spares.len() < SPARES_WANTED && released.bytes == self.options.segment_bytes;
-        let number = wanted.then(|| self.wal.next_number());
-        let (ops, vfs) = (Rc::clone(&self.ops), Arc::clone(&self.vfs));
-        self.maintenance.recycle =
-            Some(Box::pin(
-                async move { until_space(&ops, async || recycle(&ops, &*vfs, &released, number).await).await },
-            ));
-    }
-
-    /// Takes spares that somebody has linked (a backup) out of use: their bytes must not change.
-    pub(super) fn discard_linked_spares(&mut self) {
-        // Where links are not told, a spare is taken for ours alone: it holds nothing yet.
-        let is_linked =
-            |spare: &Reusable| cfg!(unix) && self.vfs.metadata(&spare.path).is_ok_and(|metadata| metadata.links > 1);
-        let (linked, own) = self.wal.spares.drain(..).partition(is_linked);
-        self.wal.spares = own;
-        self.maintenance.released.append(&mut { linked });
-    }
-
-    /// Whether a file is left for recovery: without it no entry is accepted, or a full disk could keep the log from being
-    /// opened after a power cut.
-    pub(super) fn has_reserve(&self) -> bool {
-        !self.wal.spares.is_empty()
-    }
-
-    /// Prepares spares once the log is in use; a log that is only opened costs no space.
-    fn start_prepare(&mut self) {
-        let busy = self.maintenance.prepare.is_some() || self.maintenance.recycle.is_some();
-        let in_use = self.wal.active.is_some() && (self.wal.epoch_has_groups || self.urgent.get());
-        let wanted = in_use || self.maintenance.began_without_space;
-        if busy || !wanted || self.wal.spares.len() >= SPARES_WANTED {
-            return;
-        }
-        let number = self.wal.next_number();
-        let (store, segment_bytes) = (self.wal.store, self.options.segment_bytes);
-        let (ops, urgent) = (Rc::clone(&self.ops), Rc::clone(&self.urgent));
-        self.maintenance.prepare = Some(Box::pin(async move {
-            until_space(&ops, async || prepare(&ops, store, number, segment_bytes, &urgent).await).await
-        }));
-    }
-
-    /// Makes the manifest's reserve once there are spares enough, and anew when an edit has taken it.
-    fn start_reserve(&mut self) {
-        let is_taken = self.manifest.has_taken_reserve();
-        let busy = self.maintenance.reserve.is_some() || self.wal.spares.len() < SPARES_WANTED;
-        if busy || !self.wal.epoch_has_groups || (self.maintenance.has_reserve && !is_taken) {
-            return;
-        }
-        self.maintenance.has_reserve = false;
-        self.manifest.note_reserve();
-        let ops = Rc::clone(&self.ops);
-        self.maintenance.reserve = Some(Box::pin(async move { make_reserve(&ops).await }));
-    }
-}
-
-/// Makes the reserve; while there is no room for it, nobody needs to be told.
-async fn make_reserve(ops: &Rc<Ops>) -> Result<()> {
-    loop {
-        match reserve::make(ops).await {
-            Err(cause) if is_no_space(&cause) => ops.sleep(RETRY).await,
-            made => return made,
-        }
     }
 }
 
