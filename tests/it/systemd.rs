@@ -5,6 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -212,9 +214,9 @@ fn the_watchdog_is_not_fed_while_the_log_cannot_commit() {
     daemon.end().expect(0);
 }
 
-/// Somebody who writes to a daemon's standard input.
+/// Somebody who writes to a daemon's standard input, and leaves it open.
 #[cfg(target_os = "linux")]
-type Writer = std::thread::JoinHandle<std::io::Result<()>>;
+type Writer = std::thread::JoinHandle<std::io::Result<ChildStdin>>;
 
 /// A daemon as [`on_volume`] that waits for space: the ballast that fills the volume, and the writer of this many lines of
 /// 1000 bytes, which waits, too.
@@ -224,7 +226,8 @@ fn on_full_volume(place: &Place, volume: &Volume, manager: &Manager, lines: usiz
     let mut daemon = on_volume(place, volume, manager);
     let ballast = volume.fill();
     let mut stdin = daemon.take_stdin();
-    let writer = std::thread::spawn(move || stdin.write_all(format!("{:01000}\n", 7).repeat(lines).as_bytes()));
+    let text = format!("{:01000}\n", 7).repeat(lines);
+    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()).map(|()| stdin));
     manager.wait_for("STATUS=Waiting for space on the disk: nothing is lost, producers wait");
     (daemon, ballast, writer)
 }
@@ -240,8 +243,10 @@ fn the_watchdog_is_fed_while_the_log_waits_for_space() {
     let feeds = manager.feeds(Duration::from_secs(7));
     assert!(feeds >= 30, "{feeds} feeds in seven seconds on a full disk");
     fs::remove_file(&ballast).unwrap();
+    // It does not end before it has been seen to go on.
+    let stdin = writer.join().unwrap().unwrap();
     manager.wait_for("STATUS=Reading from 1 source, flush mode cautious");
-    writer.join().unwrap().unwrap();
+    drop(stdin);
     daemon.end().expect(0);
 }
 
@@ -283,15 +288,19 @@ fn sample() -> Vec<(String, String)> {
 
 #[test]
 fn sockets_that_were_promised_and_not_passed_are_an_error() {
-    let place = Place::new();
-    let command =
-        format!("LISTEN_PID=$$ LISTEN_FDS=7 exec {} daemon --tcp 127.0.0.1:0 -d data", env!("CARGO_BIN_EXE_kifa"));
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", &command]).current_dir(place.beside("")).stdin(std::process::Stdio::null());
-    let ran = shell.output().unwrap();
-    let stderr = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(ran.status.code(), Some(74), "{stderr}");
-    assert!(stderr.contains("LISTEN_FDS promises descriptor "), "{stderr}");
+    // Without LISTEN_PID they are promised to whoever reads it.
+    for pid in ["LISTEN_PID=$$ ", ""] {
+        let place = Place::new();
+        let kifa = env!("CARGO_BIN_EXE_kifa");
+        let command = format!("{pid}LISTEN_FDS=7 exec {kifa} daemon --tcp 127.0.0.1:0 -d data");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &command]).current_dir(place.beside("")).stdin(std::process::Stdio::null());
+        let ran = shell.env_remove("LISTEN_PID").output().unwrap();
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(74), "{stderr}");
+        assert!(stderr.contains("LISTEN_FDS promises descriptor "), "{stderr}");
+        assert!(!place.store().exists(), "nothing was opened");
+    }
 }
 
 #[test]
