@@ -29,7 +29,7 @@ use super::glob::Pattern;
 use super::identity::FileId;
 use super::outlet::{Outlet, no_name};
 use super::path::{Follower, Place, Work, is_inside};
-use super::position::{self, Positions};
+use super::position::{self, FILES_MAX, Positions};
 use super::report::Report;
 use crate::config::sources::{FileSource, FileStart};
 use crate::error::{Error, Result};
@@ -258,8 +258,11 @@ impl Set {
 
     /// Hands files over that were renamed from one followed path to another.
     fn move_files(&mut self, at: &[Option<FileId>], known: &mut Known) {
-        for (index, id) in at.iter().enumerate() {
-            let Some((id, owner)) = id.and_then(|id| Some((id, known.owner(id)?))) else { continue };
+        // Those that must let go of a file to gain one come last: it may be another's to gain.
+        let mut order: Vec<usize> = (0..at.len()).collect();
+        order.sort_by_key(|&index| self.followers[index].tails.len() >= FILES_MAX);
+        for index in order {
+            let Some((id, owner)) = at[index].and_then(|id| Some((id, known.owner(id)?))) else { continue };
             if owner == index {
                 continue;
             }

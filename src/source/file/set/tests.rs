@@ -142,6 +142,26 @@ fn more_rotations_than_a_record_holds_and_a_truncation_while_nobody_looks() {
     assert_each_once(&mut world);
 }
 
+/// The path that gains a file has as many as it can have, and the oldest of them is another path's to gain.
+#[test]
+fn files_go_from_path_to_path_in_a_ring_though_one_is_full() {
+    let mut world = World::new(Naming::Shifted, Some("?.log"), 4);
+    world.append(1);
+    for _ in 1..FILES_MAX {
+        world.step(&Step::Read);
+        world.step(&Step::Rotate);
+        world.append(1);
+    }
+    fs::write(world.path("b.log"), "").unwrap();
+    world.step(&Step::Read);
+    assert_eq!(world.set.followers[0].tails.len(), FILES_MAX);
+    let oldest = world.path(&format!("a.log.{}", FILES_MAX - 1));
+    fs::rename(oldest, world.path("c.log")).unwrap();
+    fs::rename(world.path("a.log"), world.path("a.log.0")).unwrap();
+    fs::rename(world.path("b.log"), world.path("a.log")).unwrap();
+    assert_each_once(&mut world);
+}
+
 #[test]
 fn a_copy_that_is_written_over_by_the_next_is_no_file_that_begins_anew() {
     let mut world = World::new(Naming::Shifted, None, 4);
