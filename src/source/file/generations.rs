@@ -12,7 +12,7 @@
 //!   must do.
 //! - A copy, as `copytruncate` makes one, is such a file that holds the same bytes around the offset.
 //! - A listing is believed when two in a row agree on the names that matter: a rotation is several renames, and a
-//!   directory can be read in the middle of it.
+//!   directory can be read in the middle of it. All paths that are looked at during a scan share their listings.
 //!
 //! Proof: the tests below, and the property test of `set`.
 

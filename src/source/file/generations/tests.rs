@@ -158,3 +158,15 @@ fn only_regular_files_are_opened() {
     rustix::fs::mknodat(rustix::fs::CWD, dir.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     assert_eq!(refused(&dir.path("pipe")), "it is a pipe, not a file (kifa daemon --stdin reads one)");
 }
+
+#[test]
+fn a_directory_is_listed_once_for_all_that_look_during_a_scan() {
+    let dir = Dir::new();
+    dir.file("a.log.1", 10);
+    let scan = Listings::default();
+    let seen = |listings: &Listings| siblings(&dir.path("a.log"), None, &UNKNOWN, listings).unwrap().all.len();
+    assert_eq!(seen(&scan), 1);
+    dir.file("a.log.2", 20);
+    assert_eq!(seen(&scan), 1, "as the first one saw it");
+    assert_eq!(seen(&Listings::default()), 2);
+}
