@@ -99,6 +99,8 @@ mod config;
 mod control;
 #[cfg(feature = "cli")]
 mod daemon;
+#[cfg(feature = "cli")]
+mod decimal;
 mod engine;
 mod error;
 mod format;

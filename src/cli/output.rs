@@ -177,21 +177,6 @@ pub(crate) fn print(text: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Appends a number in decimal.
-fn put_decimal(mut value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
 
 /// Appends two hexadecimal digits.
@@ -301,15 +286,6 @@ pub(crate) mod tests {
         for format in [Format::Text, Format::Json, Format::Csv] {
             let line = String::from_utf8(line(format, text.as_bytes())).unwrap();
             assert!(line.contains(text), "{format:?}: {line}");
-        }
-    }
-
-    #[test]
-    fn decimals() {
-        for value in [0, 9, 10, 1_769_884_200_000, u64::MAX] {
-            let mut out = Vec::new();
-            put_decimal(value, &mut out);
-            assert_eq!(out, value.to_string().as_bytes());
         }
     }
 

@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 
+use crate::decimal::put_decimal;
 use crate::format::Lsn;
 
 /// Bytes of text made for one write.
@@ -165,7 +166,7 @@ impl Reply {
             Reply::Confirmed { first, count } => {
                 while *count > 0 && text.len() < TEXT_BYTES {
                     text.extend_from_slice(b"OK ");
-                    push_decimal(text, *first);
+                    put_decimal(*first, text);
                     text.push(b'\n');
                     (*first, *count) = (*first + 1, *count - 1);
                 }
@@ -180,21 +181,6 @@ impl Reply {
             _ => 0,
         }
     }
-}
-
-/// There is one of these for every entry; the formatter of the standard library is several times slower.
-fn push_decimal(text: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    text.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]

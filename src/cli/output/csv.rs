@@ -8,8 +8,9 @@
 
 use serde_json::value::RawValue;
 
-use super::{Head, Origin, Shown, put_decimal, reading};
+use super::{Head, Origin, Shown, reading};
 use crate::cli::filter::Path;
+use crate::decimal::put_decimal;
 
 pub(super) fn begin(shown: &Shown, out: &mut Vec<u8>) {
     out.extend_from_slice(b"lsn,timestamp,timestamp_ms");

@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::runs::{Attention, are_printable_ascii, copy_in_runs, harms_terminal};
-use super::{HEX_DIGITS, Head, Origin, put_char, put_decimal, reading};
+use super::{HEX_DIGITS, Head, Origin, put_char, reading};
 use crate::cli::filter::Path;
+use crate::decimal::put_decimal;
 
 const ATTENTION: Attention = Attention::new(*b"\"\\");
 /// For JSON that is copied: nothing of its own is special.

@@ -8,8 +8,9 @@
 use regex::bytes::Regex;
 
 use super::runs::{Attention, copy_in_runs, harms_terminal};
-use super::{Head, Origin, put_char, put_decimal, put_hex_byte};
+use super::{Head, Origin, put_char, put_hex_byte};
 use crate::cli::terminal::Paint;
+use crate::decimal::put_decimal;
 
 const ATTENTION: Attention = Attention::new(*b"\\\\");
 const ATTENTION_AND_SPACE: Attention = Attention::new(*b"\\ ");
