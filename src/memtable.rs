@@ -1,12 +1,16 @@
 //! Entries that are confirmed and not in a table yet.
 //!
-//! Entries lie as they did in their group, one after the other in LSN order, in chunks of one size: adding a group is a copy
-//! or two, nothing is ever moved, and what one table gives back to the allocator is what the next one asks for. (One large
-//! piece of memory for each table made the process hold two of them more than it used.) Whoever builds a table walks it
-//! from front to back. Nothing is ever searched here but the chunk of a position, so there is no index of entries.
+//! Entries lie as they did in their group, one after the other in LSN order, in chunks of one size, a sixteenth of what a
+//! table holds: adding a group is a copy or two, nothing is ever moved, and what one table gives back to the allocator is
+//! what the next one asks for. (One large piece of memory for each table made the process hold two of them more than it
+//! used.) Whoever builds a table walks it from front to back. Nothing is ever searched here but the chunk of a position, so
+//! there is no index of entries. A chunk that is full never changes any more, and may be looked at from another thread
+//! while entries are added behind it.
 //! Bounded by its owner, which freezes it at `memtable_bytes` and holds at most one frozen one beside it.
 //!
 //! Proof: the tests below, and `engine`'s.
+
+use std::sync::Arc;
 
 use crate::format::Lsn;
 use crate::format::entry::{self, Entry};
@@ -14,26 +18,57 @@ use crate::format::entry::{self, Entry};
 /// See the module's page.
 #[derive(Default)]
 pub(crate) struct MemTable {
-    chunks: Vec<Chunk>,
+    /// Length of a chunk, unless one entry alone is longer.
+    chunk_bytes: usize,
+    full: Vec<Arc<Chunk>>,
+    open: Chunk,
     bytes: usize,
     count: u64,
     range: Option<(Lsn, Lsn)>,
 }
 
 /// Whole entries, never more than it was made for.
-struct Chunk {
+#[derive(Default)]
+pub(crate) struct Chunk {
     /// Position of its first byte among those of the table.
     start: usize,
     bytes: Vec<u8>,
 }
 
-/// Length of a chunk, unless one entry alone is longer.
-const CHUNK_BYTES: usize = 256 << 10;
+impl Chunk {
+    /// Position behind its last byte.
+    pub(crate) fn end(&self) -> usize {
+        self.start + self.bytes.len()
+    }
+
+    /// Its entries, in LSN order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut at = self.start;
+        std::iter::from_fn(move || {
+            let (entry, next) = self.entry_at(at)?;
+            at = next;
+            Some(entry)
+        })
+    }
+
+    fn entry_at(&self, at: usize) -> Option<(Entry<'_>, usize)> {
+        let rest = self.bytes.get(at - self.start..).filter(|rest| !rest.is_empty())?;
+        let entry = entry::decode_trusted(rest);
+        let next = at + entry.encoded_bytes();
+        Some((entry, next))
+    }
+}
+
+/// Chunks of a table that is full.
+const CHUNKS: usize = 16;
+const CHUNK_BYTES_MIN: usize = 1 << 10;
+const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 impl MemTable {
     /// An empty table for about `bytes`; the memory itself is taken as entries come.
     pub(crate) fn with_capacity(bytes: usize) -> MemTable {
-        MemTable { chunks: Vec::with_capacity(bytes / CHUNK_BYTES + 1), ..MemTable::default() }
+        let chunk_bytes = (bytes / CHUNKS).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        MemTable { chunk_bytes, ..MemTable::default() }
     }
 
     /// Adds `count` staged entries, `first` to `last`, behind those it has.
@@ -44,15 +79,17 @@ impl MemTable {
         assert!(self.range.is_none_or(|(_, newest)| newest < first), "entries come in LSN order");
         let mut rest = entries;
         while !rest.is_empty() {
-            let room = self.chunks.last().map_or(0, |chunk| chunk.bytes.capacity() - chunk.bytes.len());
+            let room = self.open.bytes.capacity() - self.open.bytes.len();
             let (fitting, behind) = rest.split_at(whole_entries(rest, room));
             if fitting.is_empty() {
-                let bytes = Vec::with_capacity(CHUNK_BYTES.max(entry::decode_trusted(rest).encoded_bytes()));
-                self.chunks.push(Chunk { start: self.bytes, bytes });
+                let bytes = Vec::with_capacity(self.chunk_bytes.max(entry::decode_trusted(rest).encoded_bytes()));
+                let full = std::mem::replace(&mut self.open, Chunk { start: self.bytes, bytes });
+                if !full.bytes.is_empty() {
+                    self.full.push(Arc::new(full));
+                }
                 continue;
             }
-            let chunk = self.chunks.last_mut().expect("it has room");
-            chunk.bytes.extend_from_slice(fitting);
+            self.open.bytes.extend_from_slice(fitting);
             self.bytes += fitting.len();
             rest = behind;
         }
@@ -77,12 +114,17 @@ impl MemTable {
 
     /// The entry at byte position `at`, with the position of the one behind it.
     pub(crate) fn entry_at(&self, at: usize) -> Option<(Entry<'_>, usize)> {
-        let behind = self.chunks.partition_point(|chunk| chunk.start <= at);
-        let chunk = &self.chunks[behind.checked_sub(1)?];
-        let rest = chunk.bytes.get(at - chunk.start..).filter(|rest| !rest.is_empty())?;
-        let entry = entry::decode_trusted(rest);
-        let next = at + entry.encoded_bytes();
-        Some((entry, next))
+        if at >= self.open.start {
+            return self.open.entry_at(at);
+        }
+        let behind = self.full.partition_point(|chunk| chunk.start <= at);
+        self.full[behind.checked_sub(1)?].entry_at(at)
+    }
+
+    /// The full chunk that begins at byte position `at`, if there is one.
+    pub(crate) fn full_chunk(&self, at: usize) -> Option<Arc<Chunk>> {
+        let chunk = self.full.binary_search_by_key(&at, |chunk| chunk.start).ok()?;
+        Some(Arc::clone(&self.full[chunk]))
     }
 }
 
@@ -123,8 +165,8 @@ mod tests {
         let groups: [&[usize]; 6] = [
             &[0],
             &[100_000; 7],
-            &[CHUNK_BYTES + 1, 3],
-            &[CHUNK_BYTES - entry::OVERHEAD_BYTES],
+            &[CHUNK_BYTES_MAX + 1, 3],
+            &[CHUNK_BYTES_MAX - entry::OVERHEAD_BYTES],
             &[1 << 20],
             &[7; 9000],
         ];
@@ -146,6 +188,13 @@ mod tests {
             at = behind;
         }
         assert!(table.entry_at(at).is_none());
+        let (mut at, mut lsns) = (0, 1..);
+        while let Some(chunk) = table.full_chunk(at) {
+            assert!(chunk.entries().all(|entry| lsns.next() == Some(entry.lsn.0)));
+            at = chunk.end();
+        }
+        let (open, _) = table.entry_at(at).expect("the chunk behind the full ones is open");
+        assert_eq!(lsns.next(), Some(open.lsn.0), "the full ones are all that lies before it");
         assert_eq!((table.count(), table.range()), (expected.len() as u64, Some((Lsn(1), Lsn(next - 1)))));
         assert!(MemTable::default().entry_at(0).is_none());
     }

@@ -56,7 +56,7 @@ pub enum OnFull {
 
 /// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
 ///
-/// Memory of an open log is bounded by `2 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 2 MiB.
+/// Memory of an open log is bounded by `2 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 3 MiB.
 ///
 /// ```
 /// use kifa::{Compression, FlushMode, IoBackend, Options, SyncMethod};

@@ -96,8 +96,10 @@ fn give_way() {
 }
 
 /// Runs work at once, on the thread that asks.
+#[cfg(any(test, feature = "cli", feature = "sim"))]
 pub(crate) struct Inline;
 
+#[cfg(any(test, feature = "cli", feature = "sim"))]
 impl Helper for Inline {
     fn run(&self, _: Lane, work: Work) {
         work();

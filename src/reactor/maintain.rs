@@ -10,6 +10,7 @@
 //!
 //! Proof: `engine`'s tests, and the crash campaign in `sim`.
 
+mod ahead;
 mod spares;
 
 use std::collections::VecDeque;
@@ -33,9 +34,10 @@ use crate::reactor::helper::Lane;
 use crate::reactor::ops::{Ops, both};
 use crate::reactor::retain::Retention;
 use crate::reactor::space::until_space;
-use crate::reactor::stage::{GROUP_BUFFER_BYTES, Shared};
+use crate::reactor::stage::Shared;
 use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
 use crate::wal::files::Reusable;
+use ahead::Ahead;
 
 /// Bytes of a table handed to the backend at once while a memtable is flushed.
 const FLUSH_CHUNK_BYTES: usize = 256 << 10;
@@ -63,6 +65,10 @@ struct Frozen {
 pub(super) struct Maintenance {
     frozen: Option<Frozen>,
     flush: Option<Job<()>>,
+    /// What is packed of the open memtable, unless `packing` has it, and the number of the table that it is packed for.
+    ahead: Option<Ahead>,
+    packing: Option<Job<Ahead>>,
+    open_table_id: Option<u64>,
     merge: Option<Job<Merged>>,
     prepare: Option<Job<Reusable>>,
     recycle: Option<Job<Option<Reusable>>>,
@@ -126,6 +132,9 @@ impl Core {
             self.maintenance.merge_is_due = true;
             self.maintenance.retention.look_soon();
         }
+        if let Some(ahead) = poll_job(&mut self.maintenance.packing)? {
+            self.maintenance.ahead = Some(ahead);
+        }
         match poll_job(&mut self.maintenance.merge)? {
             Some(Merged::Done | Merged::GivenUp) => {
                 self.maintenance.merge_is_due = true;
@@ -156,6 +165,7 @@ impl Core {
     pub(super) fn start_maintenance(&mut self) {
         self.freeze();
         self.start_flush();
+        self.start_packing();
         self.start_merge();
         self.start_recycle();
         self.start_prepare();
@@ -176,8 +186,8 @@ impl Core {
             return;
         }
         let Some(active) = &self.wal.active else { return };
-        let capacity = self.options.memtable_bytes + 3 * GROUP_BUFFER_BYTES;
-        let memtable = std::mem::replace(&mut self.memtable, MemTable::with_capacity(capacity));
+        let next = MemTable::with_capacity(self.options.memtable_bytes);
+        let memtable = std::mem::replace(&mut self.memtable, next);
         let excess = self.clock_steps.len().saturating_sub(CLOCK_STEPS_MAX);
         self.clock_steps.drain(..excess);
         let facts = TableFacts {
@@ -198,13 +208,19 @@ impl Core {
         let Some(frozen) = &self.maintenance.frozen else { return };
         let (memtable, facts, first_segment) =
             (Arc::clone(&frozen.memtable), frozen.facts.clone(), frozen.first_segment);
-        let id = self.maintenance.next_table_id();
+        // Packed so far of the memtable that is frozen now: none has been packed since.
+        let (mut ahead, packing) = (self.maintenance.ahead.take(), self.maintenance.packing.take());
+        let id = self.maintenance.open_table_id.take().unwrap_or_else(|| self.maintenance.next_table_id());
         let (store, codec) = (self.wal.store, self.options.compression.codec());
         let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
         self.maintenance.flush = Some(Box::pin(async move {
+            if let Some(packing) = packing {
+                ahead = Some(packing.await?);
+            }
             until_space(&ops, async || {
-                let source = Flush::start(&memtable, store, id, codec, &facts);
-                flush(&ops, &vfs, &manifest, store, source, &facts, first_segment).await
+                let begun = ahead.take().unwrap_or_else(|| Ahead::begin(store, id, codec));
+                let source = Flush::start(&memtable, begun, &facts);
+                flush(&ops, &vfs, &manifest, store, (id, source), &facts, first_segment).await
             })
             .await
         }));
@@ -245,10 +261,10 @@ struct Flush {
 }
 
 impl Flush {
-    fn start(memtable: &Arc<MemTable>, store: StoreId, id: u64, codec: Codec, facts: &TableFacts) -> (u64, Source) {
-        let builder = Some(TableBuilder::new(store, id, codec));
-        let mut flush = Flush { memtable: Arc::clone(memtable), at: 0, builder, facts: facts.clone() };
-        (id, Box::new(move || Ok(flush.step())))
+    fn start(memtable: &Arc<MemTable>, begun: Ahead, facts: &TableFacts) -> Source {
+        let Ahead { builder, at } = begun;
+        let mut flush = Flush { memtable: Arc::clone(memtable), at, builder: Some(builder), facts: facts.clone() };
+        Box::new(move || Ok(flush.step()))
     }
 
     fn step(&mut self) -> Step {

@@ -91,7 +91,7 @@ pub(crate) fn open(ops: &Rc<Ops>, vfs: Arc<dyn Vfs>, options: Options) -> Result
     manifest::check_join(&manifest)?;
     check_tables(&*vfs, &manifest)?;
     let files = WalFiles::scan(&*vfs, manifest.store, manifest.first_segment)?;
-    let recovered = read(&files, &manifest, options.memtable_bytes + 2 * GROUP_BUFFER_BYTES)?;
+    let recovered = read(&files, &manifest, options.memtable_bytes)?;
     let last_timestamp_ns = match recovered.replay.last_timestamp_ns {
         0 => last_table_timestamp(&*vfs, &manifest)?,
         last => last,

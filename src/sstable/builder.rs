@@ -92,6 +92,11 @@ impl TableBuilder {
         self.add_to_index(header, crc, block.len());
     }
 
+    /// Bytes that are finished and not taken.
+    pub(crate) fn finished_bytes(&self) -> usize {
+        self.finished.len()
+    }
+
     /// Takes finished bytes, a multiple of 4096 and at least `bytes_min` of them, to be written behind all that was taken
     /// before; the first chunk belongs to offset 0. `None` while there are fewer.
     pub(crate) fn take_chunk(&mut self, bytes_min: usize) -> Option<AlignedBuf> {

@@ -222,6 +222,7 @@ impl Table {
 
     /// Reads and checks every block, and that together they are what the footer says. What [`open`](Table::open) has
     /// checked (counts and ranges add up over the index) each block is then held against.
+    #[cfg(any(test, feature = "cli", feature = "fuzzing"))]
     pub(crate) fn verify(&self, buf: &mut BlockBuf) -> Result<(), TableError> {
         let mut payload_bytes = 0;
         for block in 0..self.block_count() {

@@ -1,0 +1,66 @@
+//! Packing the open memtable while the one before it is on its way to a table.
+//!
+//! A flush waits for the device again and again: for its writes, its sync, the reading back, the manifest. The thread that
+//! packs would be idle meanwhile, and under load appends wait for it a moment later. So it packs what the open memtable
+//! has in full chunks, for the table that this memtable becomes.
+//!
+//! Invariants:
+//! - Nothing is written ahead, and nothing of it is known outside memory: a file is begun when its memtable is frozen, and
+//!   all of that is durable. Where a flush begins anew for want of space, it packs everything anew.
+//! - What is packed is the front of the open memtable, whole chunks, so the table has the bytes that it had otherwise.
+//! - Memory: [`AHEAD_BYTES_MAX`], and what one chunk more becomes.
+//!
+//! Proof: the tests of `engine` under load and the crash campaign in `sim`, whose tables are all checked against what was
+//! appended.
+
+use std::rc::Rc;
+
+use crate::format::StoreId;
+use crate::format::table::Codec;
+use crate::reactor::Core;
+use crate::reactor::helper::Lane;
+use crate::sstable::TableBuilder;
+
+/// Bytes that may be packed ahead.
+const AHEAD_BYTES_MAX: usize = 768 << 10;
+
+/// The front of the open memtable, packed.
+pub(super) struct Ahead {
+    pub(super) builder: TableBuilder,
+    /// Position in the memtable of what is not packed yet.
+    pub(super) at: usize,
+}
+
+impl Ahead {
+    /// With nothing packed yet, for table `id`.
+    pub(super) fn begin(store: StoreId, id: u64, codec: Codec) -> Ahead {
+        Ahead { builder: TableBuilder::new(store, id, codec), at: 0 }
+    }
+}
+
+impl Core {
+    /// Packs the next chunk, if a flush is under way and there is one.
+    pub(super) fn start_packing(&mut self) {
+        let maintenance = &mut self.maintenance;
+        if maintenance.packing.is_some() || maintenance.frozen.is_none() {
+            return;
+        }
+        let (at, finished_bytes) =
+            maintenance.ahead.as_ref().map_or((0, 0), |ahead| (ahead.at, ahead.builder.finished_bytes()));
+        let Some(chunk) = self.memtable.full_chunk(at).filter(|_| finished_bytes < AHEAD_BYTES_MAX) else { return };
+        let mut ahead = maintenance.ahead.take().unwrap_or_else(|| {
+            let id = maintenance.next_table_id();
+            maintenance.open_table_id = Some(id);
+            Ahead::begin(self.wal.store, id, self.options.compression.codec())
+        });
+        let ops = Rc::clone(&self.ops);
+        self.maintenance.packing = Some(Box::pin(async move {
+            let packed = ops.offload(Lane::Foreground, move || {
+                chunk.entries().for_each(|entry| ahead.builder.push(&entry));
+                ahead.at = chunk.end();
+                ahead
+            });
+            Ok(packed.await)
+        }));
+    }
+}
