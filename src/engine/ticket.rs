@@ -35,7 +35,8 @@ impl Ticket {
     /// Waits until the batch is confirmed; returns its LSNs.
     ///
     /// # Errors
-    /// [`Error::Stopped`]: the log failed before it could be confirmed. Whether it is stored is known after reopening.
+    /// [`Error::Stopped`](crate::Error::Stopped): the log failed before it could be confirmed. Whether it is stored is known
+    /// after reopening.
     pub fn wait(&self) -> Result<LsnRange> {
         self.shared.wait_confirmed(self.seq, self.lsns.last)?;
         Ok(self.lsns)
