@@ -1,8 +1,8 @@
 //! Packing the open memtable while the one before it is on its way to a table.
 //!
-//! A flush waits for the device again and again: for its writes, its sync, the reading back, the manifest. The thread that
-//! packs would be idle meanwhile, and under load appends wait for it a moment later. So it packs what the open memtable
-//! has in full chunks, for the table that this memtable becomes.
+//! When a flush has packed all of its memtable it still waits for the device: for a sync, the reading back, the manifest.
+//! The thread that packs would be idle meanwhile, and under load appends wait for it a moment later. So it packs what the
+//! open memtable has in full chunks, for the table that this memtable becomes.
 //!
 //! Invariants:
 //! - Nothing is written ahead, and nothing of it is known outside memory: a file is begun when its memtable is frozen, and
@@ -14,6 +14,7 @@
 //! appended.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use crate::format::StoreId;
 use crate::format::table::Codec;
@@ -39,10 +40,11 @@ impl Ahead {
 }
 
 impl Core {
-    /// Packs the next chunk, if a flush is under way and there is one.
+    /// Packs the next chunk, if there is one and the flush under way has none left.
     pub(super) fn start_packing(&mut self) {
         let maintenance = &mut self.maintenance;
-        if maintenance.packing.is_some() || maintenance.frozen.is_none() {
+        let is_free = maintenance.frozen.as_ref().is_some_and(|frozen| frozen.is_packed.load(Ordering::Acquire));
+        if maintenance.packing.is_some() || !is_free {
             return;
         }
         let (at, finished_bytes) =
