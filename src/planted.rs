@@ -27,6 +27,12 @@ pub(crate) enum Bug {
     WatermarkIgnored,
     /// Replay goes on with the next group behind one that fails its checks.
     TailKept,
+    /// Retention removes its tables before the manifest that names them no more is durable.
+    ExpiredUnlinkedEarly,
+    /// A merge removes its inputs before the manifest that names its output is durable.
+    MergedUnlinkedEarly,
+    /// The log behind a flushed memtable is released while the manifest that names the table is being written.
+    LogReleasedEarly,
 }
 
 #[cfg(not(any(test, feature = "sim")))]
@@ -65,7 +71,7 @@ mod chosen {
 
     impl Bug {
         /// All of them.
-        pub(crate) const ALL: [Bug; 8] = [
+        pub(crate) const ALL: [Bug; 11] = [
             Bug::NoDataSync,
             Bug::NoDirectorySync,
             Bug::ConfirmBeforeSync,
@@ -74,6 +80,9 @@ mod chosen {
             Bug::RetriedSync,
             Bug::WatermarkIgnored,
             Bug::TailKept,
+            Bug::ExpiredUnlinkedEarly,
+            Bug::MergedUnlinkedEarly,
+            Bug::LogReleasedEarly,
         ];
 
         /// What it is called on the command line.
@@ -87,6 +96,9 @@ mod chosen {
                 Bug::RetriedSync => "retried-sync",
                 Bug::WatermarkIgnored => "watermark-ignored",
                 Bug::TailKept => "tail-kept",
+                Bug::ExpiredUnlinkedEarly => "expired-unlinked-early",
+                Bug::MergedUnlinkedEarly => "merged-unlinked-early",
+                Bug::LogReleasedEarly => "log-released-early",
             }
         }
     }

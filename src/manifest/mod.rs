@@ -152,6 +152,11 @@ impl ManifestStore {
         self.has_taken_reserve.set(false);
     }
 
+    /// Whether the next manifest is being written.
+    pub(crate) fn is_editing(&self) -> bool {
+        self.editing.get()
+    }
+
     /// The last durable manifest.
     pub(crate) fn current(&self) -> Ref<'_, Manifest> {
         self.current.borrow()

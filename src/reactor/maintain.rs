@@ -30,6 +30,7 @@ use crate::format::{FlushMode, StoreId};
 use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
+use crate::planted::{Bug, planted};
 use crate::reactor::Core;
 use crate::reactor::helper::Lane;
 use crate::reactor::ops::{Ops, both};
@@ -129,6 +130,12 @@ impl Core {
     }
 
     pub(super) fn poll_maintenance(&mut self) -> Result<()> {
+        if let Some(frozen) = &self.maintenance.frozen
+            && planted(Bug::LogReleasedEarly)
+            && self.manifest.is_editing()
+        {
+            self.release_segments(frozen.first_segment);
+        }
         if poll_job(&mut self.maintenance.flush)?.is_some() {
             let frozen = self.maintenance.frozen.take().expect("a flush has a frozen memtable");
             self.release_segments(frozen.first_segment);
@@ -359,6 +366,9 @@ async fn merge(
         Err(cause @ Error::Corrupt(_)) => return damaged(&cause),
         Err(cause) => return Err(cause),
     };
+    if planted(Bug::MergedUnlinkedEarly) {
+        unlink_tables(ops, inputs).await;
+    }
     let edited = manifest.try_edit(|manifest| {
         let Some(at) = manifest.tables.iter().position(is_input).filter(|_| are_live(manifest)) else { return false };
         manifest.tables.retain(|table| !is_input(table));
@@ -371,11 +381,15 @@ async fn merge(
         let _ = ops.unlink(&path(id)).await;
         return Ok(Merged::GivenUp);
     }
-    for input in inputs {
-        // An input that stays does no harm: the next open removes it.
-        let _ = ops.unlink(&path(input.id)).await;
-    }
+    unlink_tables(ops, inputs).await;
     Ok(Merged::Done)
+}
+
+/// Removes tables that the durable manifest names no more. One that stays does no harm: the next open removes it.
+pub(super) async fn unlink_tables(ops: &Rc<Ops>, tables: &[TableMeta]) {
+    for table in tables {
+        let _ = ops.unlink(&path(table.id)).await;
+    }
 }
 
 /// How a merge ended.

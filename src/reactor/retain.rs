@@ -22,13 +22,13 @@ use crate::error::Result;
 use crate::format::Lsn;
 use crate::format::manifest::TableMeta;
 use crate::manifest::ManifestStore;
+use crate::planted::{Bug, planted};
 use crate::reactor::Core;
-use crate::reactor::maintain::{Job, poll_job};
+use crate::reactor::maintain::{Job, poll_job, unlink_tables};
 use crate::reactor::ops::Ops;
 use crate::reactor::space::until_space;
 use crate::reactor::stage::{Pending, Reply, Request};
 use crate::retention::{ClockProof, Deleted, Goal, Limits, count};
-use crate::sstable::path;
 
 /// How often the limits are looked at while nothing happens.
 const LOOK: Duration = Duration::from_secs(60);
@@ -210,6 +210,11 @@ fn before(wall_ns: u64, age: Duration) -> u64 {
 /// meanwhile.
 async fn delete(ops: &Rc<Ops>, manifest: &ManifestStore, last: Lsn) -> Result<Deleted> {
     let (mut gone, now_ns) = (Vec::new(), ops.env.wall_ns());
+    if planted(Bug::ExpiredUnlinkedEarly) {
+        let tables = manifest.current().tables.clone();
+        let below = tables[..tables.len().saturating_sub(1)].partition_point(|table| table.last_lsn <= last);
+        unlink_tables(ops, &tables[..below]).await;
+    }
     let edited = manifest.try_edit(|manifest| {
         let droppable = manifest.tables.len().saturating_sub(1);
         let below = manifest.tables[..droppable].iter().take_while(|table| table.last_lsn <= last).count();
@@ -219,9 +224,6 @@ async fn delete(ops: &Rc<Ops>, manifest: &ManifestStore, last: Lsn) -> Result<De
         below > 0
     });
     edited.await?;
-    for table in &gone {
-        // One that stays does no harm: the next open removes it.
-        let _ = ops.unlink(&path(table.id)).await;
-    }
+    unlink_tables(ops, &gone).await;
     Ok(Deleted::of(&gone, manifest.current().floor_lsn))
 }

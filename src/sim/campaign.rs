@@ -18,7 +18,7 @@ use super::oracle::Oracle;
 use super::report::{Broken, Depth, Report};
 use super::rule::{Rule, Violation, ensure};
 use super::workload::{Action, Plan};
-use super::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, Rng, SimDisk, retention};
+use super::{CutChoice, Fault, FaultKind, Grain, NameCut, OpClass, Rng, SimDisk, refusal, retention};
 use crate::error::Error;
 use crate::io::Env;
 #[cfg(feature = "sim")]
@@ -85,6 +85,9 @@ impl Attack {
         let mut plan = Plan::first(&mut Rng::new(seed));
         if retention::is_in(seed) {
             retention::plan(&mut Rng::new(seed).fork(73), &mut plan);
+        }
+        if refusal::is_in(seed) {
+            refusal::plan(&mut Rng::new(seed).fork(74), &mut plan);
         }
         Attack { seed, plan, report: Report::default(), traced: false }
     }
@@ -246,6 +249,10 @@ impl Attack {
                 self.first_life(&SimDisk::new(self.seed), &plan, |cause| may_fail && is_full(cause))?
             }
         };
+        if !matches!(case, Case::Full { .. }) {
+            // Whether a log opens without room is asked where that is the case's subject.
+            disk.set_space_bytes(None);
+        }
         let next = match case {
             Case::Cut { choice, .. } => self.end(&disk, &mut oracle, Ending::Cut(choice)),
             Case::Kill { seed, .. } => {
@@ -299,7 +306,10 @@ impl Attack {
             path.ends_with(".wal") && disk.read_file(path).is_some_and(|bytes| bytes.get(SPARE_AT) == Some(&1))
         };
         let may_fail = !disk.files().iter().any(is_spare) || self.plan.has_large_batch();
-        let idle = self.plan.idle();
+        let mut idle = self.plan.idle();
+        if refusal::is_in(self.seed) {
+            idle.actions = vec![Action::Submit { producer: 0, sizes: vec![100] }, Action::Idle(Duration::from_secs(1))];
+        }
         self.excused_life(&disk, &idle, None, oracle, |cause| may_fail && is_full(cause))?;
         let next = self.end(&disk, oracle, Ending::Cut(CutChoice::DropAll));
         next.set_space_bytes(None);

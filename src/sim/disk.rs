@@ -87,6 +87,11 @@ impl SimDisk {
         self.state().media.space_bytes = space_bytes;
     }
 
+    /// Whether there is such a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.state().media.space_bytes.is_some()
+    }
+
     /// Bytes taken by files that have a name or are open.
     pub(crate) fn space_used_bytes(&self) -> u64 {
         self.state().media.space_used_bytes()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Fault;
 use super::disk::SimDisk;
 use super::oracle::{Found, Oracle, Seen};
+use super::refusal::RESUMES_WITHIN;
 use super::rule::{Rule, Violation, ensure};
 use super::workload::{Action, Plan};
 use crate::batch::{Batch, LsnRange};
@@ -195,7 +196,24 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// As a log that refuses on a full disk is asked before anything is handed over to it; with room again it must stop.
+    fn is_refused(&mut self) -> Result<bool, Stop> {
+        let until_ns = self.now_ns() + RESUMES_WITHIN.as_nanos() as u64;
+        while self.core.shared().is_refusing() {
+            if self.disk.is_limited() {
+                self.disk.note("refused");
+                return Ok(true);
+            }
+            ensure!(Progress, self.now_ns() < until_ns, "there is room, and appends are refused");
+            self.step(Some(Duration::from_secs(1)))?;
+        }
+        Ok(false)
+    }
+
     fn submit(&mut self, producer: u8, sizes: &[usize]) -> Result<(), Stop> {
+        if self.is_refused()? {
+            return Ok(());
+        }
         let number = self.oracle.next_batch();
         let mut batch = Batch::new();
         let mut payloads: Vec<Rc<[u8]>> = Vec::new();

@@ -44,6 +44,7 @@ pub(crate) mod image;
 mod media;
 pub(crate) mod names;
 pub(crate) mod oracle;
+mod refusal;
 pub(crate) mod report;
 mod retention;
 pub(crate) mod rng;

@@ -6,6 +6,7 @@ mod cuts;
 mod faults;
 mod names;
 mod queue;
+mod refusal;
 mod retention;
 mod teeth;
 mod writes;

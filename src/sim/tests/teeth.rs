@@ -6,7 +6,7 @@ use super::super::report::{Broken, Depth, Report};
 use super::super::rule::Rule;
 use crate::planted::{Bug, plant};
 
-/// Workloads within which every bug must be caught; the worst of today takes 223, for the salt is one of several guards.
+/// Workloads within which every bug must be caught; the worst of today takes 500, for the salt is one of several guards.
 const SEEDS_MAX: u64 = 1000;
 
 /// Runs workloads until one breaks the promise; also says how many it took.
