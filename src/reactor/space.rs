@@ -49,7 +49,7 @@ pub(crate) fn is_no_space(cause: &Error) -> bool {
 }
 
 /// Whether the disk, or what its user may have of it, is full.
-pub(super) fn is_full(cause: &Error) -> bool {
+pub(crate) fn is_full(cause: &Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(cause, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }

@@ -1,7 +1,7 @@
 //! A small file system of its own that fills up and is freed, again and again, under the daemon.
 //!
-//! It needs root for a loop-mounted ext4. `KIFA_FULL_ROUNDS=1000 cargo test --release --test it full_disk` goes on for as many
-//! rounds; a few are run otherwise.
+//! It needs root for a loop mount. `KIFA_FULL_ROUNDS=1000 cargo test --release --test it full_disk` goes on for as many rounds;
+//! a few are run otherwise.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::{PATIENCE, Place, json, kifa};
-use crate::volume::Volume;
+use crate::volume::{FileSystem, Volume};
 
 /// A daemon with a TCP listener that confirms; killed when it is dropped.
 struct Daemon {
@@ -92,8 +92,17 @@ fn assert_whole(store: &Path, last: u64, round: u64) {
 
 #[test]
 fn a_disk_that_fills_up_and_is_freed_costs_nothing_that_was_confirmed() {
+    fill_and_free(FileSystem::Ext4);
+}
+
+#[test]
+fn an_xfs_that_fills_up_and_is_freed_costs_nothing_that_was_confirmed() {
+    fill_and_free(FileSystem::Xfs);
+}
+
+fn fill_and_free(file_system: FileSystem) {
     let place = Place::new();
-    let Some(volume) = Volume::new(&place) else { return };
+    let Some(volume) = Volume::on(file_system, &place, 64) else { return };
     let rounds = std::env::var("KIFA_FULL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let store = volume.mountpoint.join("data");
     // A port that was free a moment ago: the daemon is started again and again on the same one.

@@ -25,6 +25,8 @@ mod docs;
 mod doctor;
 #[cfg(feature = "cli")]
 mod export;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod file_systems;
 #[cfg(feature = "cli")]
 mod filter;
 #[cfg(all(feature = "cli", unix))]

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-use mio::Interest;
+use mio::{Interest, Token};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
@@ -23,7 +23,7 @@ use tracing::warn;
 use super::conn::{Connection, Role};
 use super::control::Session;
 use super::lines::Lines;
-use super::listen::{Service, host};
+use super::listen::{ROOM_LOOKED_FOR, Service, host};
 use super::notes::Kind;
 use super::stream::Stream;
 use super::{Net, Owner};
@@ -83,6 +83,13 @@ impl Net<'_> {
                 continue;
             }
             listener.paused_until = None;
+            if listener.is_wanted() {
+                if let Err(error) = listener.open_again(self.poll.registry(), Token(1 + at), self.hub.now) {
+                    listener.paused_until = Some(self.hub.now + ROOM_LOOKED_FOR);
+                    self.hub.warn(Kind::NoSocket, || format!("{error}; trying again"));
+                }
+                continue;
+            }
             for _ in 0..TURN_MAX {
                 let listener = &mut self.listeners[at];
                 if !listener.is_ready {

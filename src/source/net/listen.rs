@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
@@ -15,6 +15,10 @@ use super::stream::Stream;
 use super::unix::{self, Found, SocketFile};
 use crate::config::sources::Framing;
 use crate::error::{Error, Result};
+use crate::reactor::space::is_full;
+
+/// How often a socket that found no room on the disk is tried again.
+pub(super) const ROOM_LOOKED_FOR: Duration = Duration::from_secs(1);
 
 /// What connections of a listener are for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +33,8 @@ pub(super) enum Service {
 enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+    /// The disk has no room for its file yet.
+    Wanted(PathBuf),
     Closed,
 }
 
@@ -41,7 +47,7 @@ pub(super) struct Listener {
     pub(super) label: String,
     /// Connections may be waiting.
     pub(super) is_ready: bool,
-    /// No connection is accepted before: descriptors had run out.
+    /// No connection is accepted before: descriptors, or the disk, had no room.
     pub(super) paused_until: Option<Instant>,
     /// Removed when the socket is closed.
     file: Option<SocketFile>,
@@ -202,6 +208,34 @@ impl Listener {
         Ok(Listener::new(Socket::Unix(socket), service, label, file))
     }
 
+    /// Listens at the store's control socket. On a disk that has no room for another file it is opened later: the entries of
+    /// other sources need no new file, and must not wait for this one.
+    pub(super) fn control(path: &Path, service: Service, now: Instant) -> Result<Listener> {
+        match Listener::unix(path, service, &mut Inherited::default()) {
+            Err(cause) if is_full(&cause) => {
+                let label = format!("unix:{}", path.display());
+                let mut wanted = Listener::new(Socket::Wanted(path.to_owned()), service, label, None);
+                wanted.paused_until = Some(now + ROOM_LOOKED_FOR);
+                Ok(wanted)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Whether it waits for room on the disk.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.socket, Socket::Wanted(_))
+    }
+
+    /// Looks once more whether there is room for it.
+    pub(super) fn open_again(&mut self, registry: &Registry, token: Token, now: Instant) -> Result<()> {
+        let Socket::Wanted(path) = &self.socket else { return Ok(()) };
+        let mut opened = Listener::control(path, self.service, now)?;
+        opened.register(registry, token).map_err(|cause| cannot_listen(&self.label, cause))?;
+        *self = opened;
+        Ok(())
+    }
+
     fn new(socket: Socket, service: Service, label: String, file: Option<SocketFile>) -> Listener {
         Listener { socket, service, label, is_ready: true, paused_until: None, file }
     }
@@ -210,7 +244,7 @@ impl Listener {
         match &mut self.socket {
             Socket::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
             Socket::Unix(socket) => registry.register(socket, token, Interest::READABLE),
-            Socket::Closed => Ok(()),
+            Socket::Wanted(_) | Socket::Closed => Ok(()),
         }
     }
 
@@ -231,7 +265,7 @@ impl Listener {
                 Ok((Stream::Tcp(stream), Some(peer)))
             }
             Socket::Unix(socket) => Ok((Stream::Unix(socket.accept()?.0), None)),
-            Socket::Closed => Err(io::ErrorKind::WouldBlock.into()),
+            Socket::Wanted(_) | Socket::Closed => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }

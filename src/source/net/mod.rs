@@ -62,7 +62,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::daemon::Controls;
@@ -187,7 +187,14 @@ impl<'a> Net<'a> {
         inherited.expect_none_left()?;
         let source = hub.intake.add_source(context, APPEND_SOURCE)?;
         let service = Service::Control { source };
-        listeners.push(Listener::unix(&control_socket, service, &mut Inherited::default())?);
+        let control = Listener::control(&control_socket, service, now)?;
+        if control.is_wanted() {
+            warn!(
+                "the disk has no room for {}: until it has, kifa append, ctl and vacuum do not reach this daemon",
+                control.label
+            );
+        }
+        listeners.push(control);
 
         let failed = |cause: io::Error| Error::io("wait for", "sockets", cause);
         let poll = Poll::new().map_err(failed)?;

@@ -12,6 +12,7 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(super) enum Kind {
     TurnedAway,
     NoDescriptors,
+    NoSocket,
     TooLarge,
     Unfinished,
     TimedOut,
