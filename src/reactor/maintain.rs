@@ -81,7 +81,7 @@ pub(super) struct Maintenance {
     merge_is_due: bool,
     /// A merge found a damaged or unreadable table; it is not tried again.
     merge_is_off: bool,
-    /// The disk was full when the log was opened, and no spare could be prepared since.
+    /// The disk was full when the log was opened, and there has been no room for a group since.
     pub(super) began_without_space: bool,
     reserve: Option<Job<()>>,
     /// The reserve is there.

@@ -218,7 +218,7 @@ impl Core {
     }
 
     /// Whether the next group can be written to files that are there, and one is left for recovery.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let room = stage::GROUP_BUFFER_BYTES.min(self.options.segment_bytes as usize / 4) as u64;
         let begins = match &self.wal.active {
             Some(active) => active.bytes_left() < room,

@@ -308,7 +308,8 @@ impl Attack {
         let may_fail = !disk.files().iter().any(is_spare) || self.plan.has_large_batch();
         let mut idle = self.plan.idle();
         if refusal::is_in(self.seed) {
-            idle.actions = vec![Action::Submit { producer: 0, sizes: vec![100] }, Action::Idle(Duration::from_secs(1))];
+            // Whoever is not refused does not wait for room that may never come.
+            idle.actions = vec![Action::Submit { producer: 0, sizes: vec![100] }, Action::Await];
         }
         self.excused_life(&disk, &idle, None, oracle, |cause| may_fail && is_full(cause))?;
         let next = self.end(&disk, oracle, Ending::Cut(CutChoice::DropAll));

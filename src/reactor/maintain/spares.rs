@@ -17,8 +17,9 @@ use crate::wal::files::Reusable;
 impl Core {
     pub(super) fn add_spare(&mut self, spare: Reusable) {
         self.urgent.set(false);
-        self.maintenance.began_without_space = false;
         self.wal.spares.push_back(spare);
+        // A segment that was only used again may not be enough: whoever is accepted must not wait for the next one.
+        self.maintenance.began_without_space &= !self.has_room();
         self.wal.spares.make_contiguous().sort_by(|a, b| a.path.cmp(&b.path));
     }
 
