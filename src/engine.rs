@@ -20,6 +20,8 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::format::facts::Checkpoints;
 use crate::format::{FlushMode, Lsn};
+#[cfg(target_os = "linux")]
+use crate::io::fs::StoreDir;
 use crate::io::fs::{RealEnv, RealVfs, open_backend};
 use crate::io::lock::StoreLock;
 use crate::io::{Env, Vfs};
@@ -450,8 +452,28 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
     let helper = Box::new(Threads::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
     let ops: Rc<Ops> = Ops::new(backend, env, helper);
-    open(&ops, vfs, options)
+    // Directories that are made while it opens inherit it.
+    write_in_place(dir, &[("", true)]);
+    let core = open(&ops, vfs, options)?;
+    write_in_place(dir, &[(crate::wal::DIR, true), (crate::sstable::DIR, false)]);
+    Ok(core)
 }
+
+/// The log's segments and the manifest's reserve are filled beforehand, so that writing over them needs no space. On btrfs
+/// that holds only for files that it does not write elsewhere (NOCOW), as for those of the journal. Tables are written once:
+/// they stay as they are everywhere else, with the file system's checksums, and can be cloned.
+#[cfg(target_os = "linux")]
+fn write_in_place(dir: &Path, which: &[(&str, bool)]) {
+    let set = |store: StoreDir| which.iter().try_for_each(|&(path, is_in_place)| store.set_in_place(path, is_in_place));
+    if let Err(cause) = StoreDir::open(dir).and_then(set) {
+        tracing::warn!(
+            "btrfs refuses to write the log in place ({cause}): on a full disk the log stops, and starts again when there is space"
+        );
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_in_place(_: &Path, _: &[(&str, bool)]) {}
 
 /// Paths in errors of the engine are relative to the store; outside it they are not.
 pub(crate) fn within(dir: &Path, cause: Error) -> Error {

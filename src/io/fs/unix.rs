@@ -106,6 +106,21 @@ impl StoreDir {
         }
     }
 
+    /// Has btrfs write over files that are made in this directory from now on in place, or not. Any other file system is left
+    /// as it is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_in_place(&self, path: &str, is_in_place: bool) -> io::Result<()> {
+        const BTRFS: u32 = 0x9123_683E;
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+        if rustix::fs::fstatfs(&self.dir)?.f_type as u32 != BTRFS {
+            return Ok(());
+        }
+        let dir = self.open_dir(path)?;
+        let (found, nocow) = (rustix::fs::ioctl_getflags(&dir)?, rustix::fs::IFlags::NOCOW);
+        let wanted = if is_in_place { found | nocow } else { found - nocow };
+        if wanted == found { Ok(()) } else { Ok(rustix::fs::ioctl_setflags(&dir, wanted)?) }
+    }
+
     /// Makes the names in a directory durable. Never retried.
     pub(crate) fn sync_dir(&self, path: &str) -> io::Result<()> {
         sync_all(&self.open_dir(path)?)
