@@ -1,5 +1,5 @@
-//! The program on a device that cannot read, or takes no writes any more: clear sentences, the right exit codes, and nothing
-//! lost. Needs root and /dev/fuse; where they are missing each test prints a line that begins with SKIPPED.
+//! The program on a device that cannot read, takes no writes any more, or loses power as soon as a command has ended: clear
+//! sentences, the right exit codes, and nothing lost. Needs root and /dev/fuse; where they are missing each test prints a line that begins with SKIPPED.
 #![cfg(target_os = "linux")]
 // These tests look at the real machine: its processes and its environment.
 #![allow(clippy::disallowed_methods)]
@@ -167,4 +167,78 @@ fn a_file_system_that_turns_read_only_ends_it_and_readers_go_on() {
     lazy.command("kifa::read-only=off");
     assert_eq!(recover(&store).code, Some(0));
     assert!(query(&store).lines.starts_with(&expected()));
+}
+
+/// All that was not synced is gone.
+fn cut(lazy: &Lazy) {
+    lazy.command("lazyfs::clear-cache");
+}
+
+#[track_caller]
+fn assert_whole(store: &Path) {
+    let ran = query(store);
+    assert_eq!((ran.code, ran.lines), (Some(0), expected()), "{}: {}", store.display(), ran.stderr);
+    let ran = run(kifa("verify", store).arg("--deep"));
+    assert_eq!(ran.code, Some(0), "{}: {}{}", store.display(), ran.lines.join("\n"), ran.stderr);
+}
+
+/// Its name, those of the directories above that it made, and that of one that somebody else made.
+#[test]
+fn a_store_that_was_just_born_outlives_a_power_cut() {
+    for is_made in [false, true] {
+        let Some(lazy) = or_skip(Lazy::start()) else { return };
+        let store = lazy.point().join("terminal/7/data");
+        if is_made {
+            std::fs::create_dir(lazy.point().join("terminal")).unwrap();
+            std::fs::File::open(lazy.point()).unwrap().sync_all().unwrap();
+            std::fs::create_dir_all(lazy.point().join("terminal/7")).unwrap();
+            std::fs::File::open(lazy.point().join("terminal")).unwrap().sync_all().unwrap();
+            std::fs::DirBuilder::new().create(&store).unwrap();
+            std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        }
+        drop(confirmed(&store));
+        cut(&lazy);
+        assert_whole(&store);
+    }
+}
+
+/// The power goes when the command has said that it is done: a copy of a log, of tables, and a store with its damage accepted.
+#[test]
+fn what_a_command_has_made_outlives_a_power_cut() {
+    let Some(lazy) = or_skip(Lazy::start()) else { return };
+    let store = store(&lazy);
+    drop(confirmed(&store));
+    // A copy holds what is proven durable: all of it, after a clean close.
+    assert_eq!(recover(&store).code, Some(0));
+    let copy = |command: &str, from: &str, to: &str| {
+        let ran = run(kifa(command, &lazy.point().join(from)).arg("--to").arg(lazy.point().join(to)));
+        assert_eq!(ran.code, Some(0), "{command}: {}", ran.stderr);
+        cut(&lazy);
+        assert_whole(&lazy.point().join(to));
+    };
+    copy("snapshot", "data", "of-log");
+    copy("snapshot", "of-log", "of-tables");
+    copy("recover", "data", "recovered");
+    // From another file system tables cannot be linked.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("of-tables");
+    assert_eq!(run(kifa("snapshot", &store).arg("--to").arg(&outside)).code, Some(0));
+    copy("snapshot", outside.to_str().unwrap(), "from-elsewhere");
+
+    // The manifest is damaged, and kept.
+    let manifest = |dir: &Path| {
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("MANIFEST-")).max()
+    };
+    let damaged = manifest(&store).expect("a store has one");
+    let bytes = std::fs::metadata(&damaged).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&damaged).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![7; bytes as usize], 0).unwrap();
+    file.sync_all().unwrap();
+    let ran = run(kifa("recover", &store).arg("--accept"));
+    assert!(matches!(ran.code, Some(0 | 1)), "{}", ran.stderr);
+    cut(&lazy);
+    assert_whole(&store);
+    let kept = manifest(&store.join("quarantine")).expect("the damaged one is kept");
+    assert_eq!(std::fs::read(kept).unwrap(), vec![7; bytes as usize]);
 }
