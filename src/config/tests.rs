@@ -57,6 +57,7 @@ fn every_key_of_the_file_has_its_effect() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "it names paths as Unix does")]
 fn mistakes_in_the_file_name_line_key_and_range() {
     let cases = [
         (
@@ -141,6 +142,7 @@ fn mistakes_in_the_file_name_line_key_and_range() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "it names paths as Unix does")]
 fn a_mistake_in_a_layer_that_is_overridden_is_still_one() {
     let error = load("[wal]\nsegment_size_mib = 5000", &[], &[("segment_size_mib", "4")]).unwrap_err();
     assert_eq!(error, "kifa.toml line 2: wal.segment_size_mib is 5000; it must be 1 to 1024");
@@ -197,6 +199,7 @@ fn listener<A: From<String>>(address: &str, framing: Framing, confirm: bool, nam
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "it names paths as Unix does")]
 fn sources_of_every_kind_with_and_without_options() {
     let toml = "[sources]\nconfirm = true\nfile_from = \"end\"\nstdin = { confirm = false, name = \"till\" }\n\
         files = [\"~/x.log\", { path = \"/var/log/*.log\", from = \"beginning\" }]\nunix = [\"/run/a.sock\"]\n\
@@ -229,6 +232,7 @@ fn sources_of_every_kind_with_and_without_options() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "it names paths as Unix does")]
 fn a_list_of_a_higher_layer_replaces_the_lower_one_and_confirm_speaks_for_all_that_do_not() {
     let toml = "[sources]\ntcp = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nunix = [{ path = \"/run/a\", confirm = false }, \"/run/b\"]";
     let variables = [("KIFA_TCP", "127.0.0.1:3, localhost:4"), ("KIFA_FILES", "/a,,b,/c*")];
@@ -296,6 +300,7 @@ fn addresses_paths_and_names_that_cannot_be_right() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "it names paths as Unix does")]
 fn metrics_are_served_at_one_address_or_not_at_all() {
     let stdin = "[sources]\nstdin = true\n";
     let file = format!("{stdin}[daemon]\nmetrics = \"127.0.0.1:9464\"");

@@ -57,6 +57,7 @@ fn refused(kind: Kind) -> bool {
 
 enum Place {
     Own(TempDir),
+    #[cfg(unix)]
     Given(PathBuf),
 }
 
@@ -69,6 +70,7 @@ impl RealDisk {
     fn path(&self) -> &Path {
         match &self.place {
             Place::Own(dir) => dir.path(),
+            #[cfg(unix)]
             Place::Given(dir) => dir,
         }
     }
