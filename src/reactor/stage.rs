@@ -19,7 +19,9 @@
 //!
 //! Proof: the tests of this module, `engine`, and the crash campaign in `sim`.
 
-use std::collections::VecDeque;
+mod open;
+mod request;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
@@ -29,14 +31,12 @@ use crate::format::group::HEADER_BYTES;
 use crate::format::record::Record;
 use crate::format::{BLOCK_BYTES, FlushMode, Lsn};
 use crate::io::{AlignedBuf, Env, Waker};
-use crate::reactor::clock::Stamper;
 use crate::reactor::gauges::Gauges;
-use crate::reactor::retain::Vacuum;
-use crate::reactor::stats::LogStats;
 #[cfg(feature = "cli")]
 use crate::reactor::watch::Watch;
 use crate::reactor::watch::Watches;
-use crate::retention::Deleted;
+use open::Stage;
+pub(crate) use request::{Asked, Pending, Reply, Request};
 
 /// Room for the records of one group, beyond the largest batch.
 const RECORDS_BYTES_MAX: usize = 64 << 10;
@@ -46,61 +46,6 @@ pub(crate) const GROUP_BUFFER_BYTES: usize =
 /// A second group is submitted behind one in flight once it has this many bytes: smaller ones gain more by waiting for
 /// company than by overlapping.
 pub(crate) const OVERLAP_BYTES_MIN: usize = 256 << 10;
-
-/// What a producer asks of the reactor besides storing entries.
-#[cfg_attr(not(any(feature = "cli", test)), allow(dead_code, reason = "the program alone asks for a vacuum"))]
-pub(crate) enum Request {
-    /// Everything staged before is durable when the reply comes.
-    Sync,
-    /// Another flush mode.
-    SetMode(FlushMode),
-    /// Counters.
-    Stats,
-    /// Delete the oldest tables.
-    Vacuum(Vacuum),
-    /// Write the marker of a clean close and stop.
-    Close,
-}
-
-/// Answer to a [`Request`].
-#[cfg_attr(not(any(feature = "cli", test)), allow(dead_code, reason = "the program alone asks for a vacuum"))]
-pub(crate) enum Reply {
-    Done,
-    Stats(Box<LogStats>),
-    Vacuumed(Box<Deleted>),
-}
-
-/// A request on its way; it is carried out after the groups up to `after_seq` are released.
-pub(crate) struct Pending {
-    pub(crate) request: Request,
-    pub(crate) after_seq: u64,
-    reply: Arc<(Mutex<Option<Result<Reply>>>, Condvar)>,
-    /// Told when it is answered.
-    watches: Arc<Watches>,
-    is_answered: bool,
-}
-
-impl Pending {
-    pub(crate) fn answer(mut self, reply: Result<Reply>) {
-        self.fill(reply);
-    }
-
-    fn fill(&mut self, reply: Result<Reply>) {
-        *self.reply.0.lock().expect(LOCK) = Some(reply);
-        self.reply.1.notify_all();
-        self.watches.wake();
-        self.is_answered = true;
-    }
-}
-
-/// Whoever asked is answered even if the reactor panics with the request in its hands.
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.fill(Err(Error::Closed));
-        }
-    }
-}
 
 /// A group taken from the stage, not yet bound to its place in the log.
 pub(crate) struct StagedGroup {
@@ -125,30 +70,6 @@ pub(crate) struct OpenGroup {
     pub(crate) entries: u64,
     /// Some of its entries are confirmed already.
     pub(crate) has_confirmed: bool,
-}
-
-struct Stage {
-    buf: AlignedBuf,
-    entries_bytes: usize,
-    entry_count: u32,
-    records: Vec<Record>,
-    records_bytes: usize,
-    batches: usize,
-    seq: u64,
-    since_ns: u64,
-    first_lsn: Lsn,
-    next_lsn: Lsn,
-    stamper: Stamper,
-    /// Most bytes of entries and records of the open group, unless one batch alone needs more.
-    body_bytes_max: usize,
-    /// Batches staged and not released.
-    batches_outstanding: usize,
-    requests: VecDeque<Pending>,
-    closing: bool,
-    /// The reactor sleeps, and wants to be woken when the open group has this many bytes, or by a request.
-    wake_at: Option<usize>,
-    /// Producers waiting for room.
-    waiting: usize,
 }
 
 /// See the module's page.
@@ -205,25 +126,7 @@ pub(crate) struct Start {
 impl Shared {
     pub(crate) fn new(start: &Start, env: Arc<dyn Env>, waker: Waker) -> Shared {
         Shared {
-            stage: Mutex::new(Stage {
-                buf: AlignedBuf::zeroed(GROUP_BUFFER_BYTES),
-                entries_bytes: 0,
-                entry_count: 0,
-                records: Vec::new(),
-                records_bytes: 0,
-                batches: 0,
-                seq: 1,
-                since_ns: 0,
-                first_lsn: start.next_lsn,
-                next_lsn: start.next_lsn,
-                stamper: Stamper::new(start.last_timestamp_ns),
-                body_bytes_max: GROUP_BUFFER_BYTES - HEADER_BYTES,
-                batches_outstanding: 0,
-                requests: VecDeque::new(),
-                closing: false,
-                wake_at: None,
-                waiting: 0,
-            }),
+            stage: Mutex::new(Stage::new(start)),
             room: Condvar::new(),
             released: AtomicU64::new(0),
             release_lock: Mutex::new(()),
@@ -400,20 +303,13 @@ impl Shared {
         stage.closing = matches!(request, Request::Close);
         // What is staged behind a request waits for it, however long that takes.
         self.revoke(&stage);
-        let reply = Arc::new((Mutex::new(None), Condvar::new()));
         let after_seq = if stage.is_empty() { stage.seq - 1 } else { stage.seq };
-        let watches = Arc::clone(&self.watches);
-        stage.requests.push_back(Pending {
-            request,
-            after_seq,
-            reply: Arc::clone(&reply),
-            watches,
-            is_answered: false,
-        });
+        let (pending, asked) = Pending::new(request, after_seq, Arc::clone(&self.watches));
+        stage.requests.push_back(pending);
         stage.wake_at = None;
         drop(stage);
         (self.waker)();
-        Ok(Asked(reply))
+        Ok(asked)
     }
 
     // The reactor's side.
@@ -573,67 +469,5 @@ impl Shared {
         drop(self.release_lock.lock().expect(LOCK));
         self.release_wakes.iter().for_each(Condvar::notify_all);
         self.watches.wake_all();
-    }
-}
-
-impl Stage {
-    fn is_empty(&self) -> bool {
-        self.entry_count == 0 && self.records.is_empty()
-    }
-
-    fn body_bytes(&self) -> usize {
-        self.entries_bytes + self.records_bytes
-    }
-
-    fn has_room(&self, batch: &Batch) -> bool {
-        self.is_empty() || self.is_within_limit(batch)
-    }
-
-    fn is_within_limit(&self, batch: &Batch) -> bool {
-        // A clock step may come with any batch.
-        let slack = Record::ClockStep(Default::default()).encoded_bytes();
-        self.body_bytes() + batch.staged_bytes() + slack <= self.body_bytes_max
-    }
-
-    fn push(&mut self, batch: &Batch, wall_ns: u64, mono_ns: u64) -> LsnRange {
-        let count = batch.len() as u64;
-        let first = self.next_lsn;
-        if self.is_empty() {
-            self.since_ns = mono_ns;
-        }
-        let (timestamp_ns, step) = self.stamper.stamp(count, first, wall_ns, mono_ns);
-        let at = HEADER_BYTES + self.entries_bytes;
-        batch.stage(&mut self.buf[at..], first, timestamp_ns);
-        self.entries_bytes += batch.bytes();
-        self.entry_count += batch.len() as u32;
-        for record in step.map(Record::ClockStep).into_iter().chain(batch.staged_records(first)) {
-            self.records_bytes += record.encoded_bytes();
-            self.records.push(record);
-        }
-        self.batches += 1;
-        self.batches_outstanding += 1;
-        self.next_lsn = Lsn(first.0 + count);
-        LsnRange { first, last: self.next_lsn.prev() }
-    }
-}
-
-/// A reply to come.
-pub(crate) struct Asked(Arc<(Mutex<Option<Result<Reply>>>, Condvar)>);
-
-impl Asked {
-    pub(crate) fn wait(self) -> Result<Reply> {
-        let mut slot = self.0.0.lock().expect(LOCK);
-        loop {
-            if let Some(reply) = slot.take() {
-                return reply;
-            }
-            slot = self.0.1.wait(slot).expect(LOCK);
-        }
-    }
-
-    /// The reply, if it is there.
-    #[cfg(any(test, feature = "sim", feature = "cli"))]
-    pub(crate) fn try_take(&self) -> Option<Result<Reply>> {
-        self.0.0.lock().expect(LOCK).take()
     }
 }
