@@ -128,28 +128,11 @@ pub(crate) struct ManifestStore {
     ops: Rc<Ops>,
     current: RefCell<Manifest>,
     editing: Cell<bool>,
-    /// An edit has taken the reserve.
-    has_taken_reserve: Cell<bool>,
 }
 
 impl ManifestStore {
     pub(crate) fn new(ops: Rc<Ops>, current: Manifest) -> ManifestStore {
-        ManifestStore {
-            ops,
-            current: RefCell::new(current),
-            editing: Cell::new(false),
-            has_taken_reserve: Cell::new(false),
-        }
-    }
-
-    /// Whether an edit has taken the reserve since it was last noted to be made.
-    pub(crate) fn has_taken_reserve(&self) -> bool {
-        self.has_taken_reserve.get()
-    }
-
-    /// The reserve is made now.
-    pub(crate) fn note_reserve(&self) {
-        self.has_taken_reserve.set(false);
+        ManifestStore { ops, current: RefCell::new(current), editing: Cell::new(false) }
     }
 
     /// Whether the next manifest is being written.
@@ -181,7 +164,7 @@ impl ManifestStore {
         }
         self.editing.set(true);
         next.generation += 1;
-        let outcome = write_anyhow(&self.ops, &next, || self.has_taken_reserve.set(true)).await;
+        let outcome = write_anyhow(&self.ops, &next, || self.ops.lacks_reserve.set(true)).await;
         if outcome.is_ok() {
             let before = self.current.replace(next).generation;
             // An old manifest that stays does no harm: the newest one counts, and the next open removes the others.

@@ -36,7 +36,7 @@ use crate::reactor::Core;
 use crate::reactor::helper::Lane;
 use crate::reactor::ops::{Ops, both};
 use crate::reactor::retain::Retention;
-use crate::reactor::space::until_space;
+use crate::reactor::space::{reserve_first, until_space};
 use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
 use crate::wal::files::Reusable;
 use ahead::Ahead;
@@ -163,6 +163,7 @@ impl Core {
         }
         if poll_job(&mut self.maintenance.reserve)?.is_some() {
             self.maintenance.has_reserve = true;
+            self.ops.lacks_reserve.set(false);
         }
         self.poll_retention()
     }
@@ -232,6 +233,7 @@ impl Core {
                 ahead = Some(packing.await?);
             }
             until_space(&ops, async || {
+                reserve_first(&ops).await;
                 let begun = ahead.take().unwrap_or_else(|| Ahead::begin(store, id, codec));
                 let source = Flush::start(&memtable, begun, &facts, &is_packed);
                 flush(&ops, &vfs, &manifest, store, (id, source), &facts, first_segment).await

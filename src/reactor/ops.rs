@@ -62,6 +62,8 @@ pub(crate) struct Ops {
     timers: RefCell<Vec<u64>>,
     /// When a job last found no space on the disk, in monotonic nanoseconds; 0: never.
     pub(crate) no_space_ns: Cell<u64>,
+    /// An edit has taken the manifest's reserve, and it is not made anew yet.
+    pub(crate) lacks_reserve: Cell<bool>,
     /// Jobs that have found no space, and look again.
     pub(crate) waiting_for_space: Cell<u32>,
     pub(crate) env: Arc<dyn Env>,
@@ -88,6 +90,7 @@ impl Ops {
             done: RefCell::default(),
             timers: RefCell::default(),
             no_space_ns: Cell::new(0),
+            lacks_reserve: Cell::new(false),
             waiting_for_space: Cell::new(0),
             env,
             helper,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::format::Lsn;
 use crate::format::manifest::TableMeta;
-use crate::manifest::ManifestStore;
+use crate::manifest::{ManifestStore, reserve};
 use crate::planted::{Bug, planted};
 use crate::reactor::Core;
 use crate::reactor::maintain::{Job, poll_job, unlink_tables};
@@ -152,8 +152,10 @@ impl Core {
         let is_proven = self.maintenance.retention.clock.observe(wall_ns, now_ns);
         let free = limits.min_free_bytes.and_then(|_| self.free_bytes());
         let is_patient = now_ns < self.maintenance.retention.patient_until_ns;
+        // Room for the reserve, where it is gone, on top of what is to be left to others.
+        let reserve_bytes = if self.ops.lacks_reserve.get() { reserve::BYTES as u64 } else { 0 };
         let missing = match (limits.min_free_bytes, free) {
-            (Some(wanted), Some(free)) if !is_patient => wanted.saturating_sub(free),
+            (Some(wanted), Some(free)) if !is_patient => (wanted + reserve_bytes).saturating_sub(free),
             _ => 0,
         };
         let excess = limits.max_bytes.map_or(0, |max| self.store_bytes().saturating_sub(max));

@@ -41,6 +41,14 @@ pub(super) async fn until_space<T>(ops: &Ops, mut attempt: impl AsyncFnMut() -> 
     }
 }
 
+/// Lets the manifest's reserve be made before anybody else takes the space that retention has made with it: it could not
+/// make any more without.
+pub(super) async fn reserve_first(ops: &Ops) {
+    while ops.lacks_reserve.get() {
+        ops.sleep(RETRY).await;
+    }
+}
+
 /// Whether an attempt may start anew, with new files. Not after a failed sync of a directory: there is only the one, and a
 /// second sync of it could succeed and leave names behind that are not durable.
 pub(crate) fn is_no_space(cause: &Error) -> bool {

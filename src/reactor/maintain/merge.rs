@@ -23,7 +23,7 @@ use crate::reactor::Core;
 use crate::reactor::helper::Lane;
 use crate::reactor::maintain::Source;
 use crate::reactor::ops::Ops;
-use crate::reactor::space::until_space;
+use crate::reactor::space::{reserve_first, until_space};
 use crate::reactor::stage::Shared;
 use crate::sstable::{Table, path};
 
@@ -49,7 +49,11 @@ impl Core {
         let (ops, vfs, manifest) = (Rc::clone(&self.ops), Arc::clone(&self.vfs), Rc::clone(&self.manifest));
         let shared = Arc::clone(&self.shared);
         self.maintenance.merge = Some(Box::pin(async move {
-            until_space(&ops, async || merge(&ops, &vfs, &manifest, &shared, store, (id, codec), &inputs).await).await
+            until_space(&ops, async || {
+                reserve_first(&ops).await;
+                merge(&ops, &vfs, &manifest, &shared, store, (id, codec), &inputs).await
+            })
+            .await
         }));
     }
 }

@@ -11,7 +11,7 @@ use crate::manifest::reserve;
 use crate::reactor::Core;
 use crate::reactor::ops::Ops;
 use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
-use crate::reactor::space::{RETRY, is_no_space, until_space};
+use crate::reactor::space::{RETRY, is_no_space, reserve_first, until_space};
 use crate::wal::files::Reusable;
 
 impl Core {
@@ -65,19 +65,22 @@ impl Core {
         let (store, segment_bytes) = (self.wal.store, self.options.segment_bytes);
         let (ops, urgent) = (Rc::clone(&self.ops), Rc::clone(&self.urgent));
         self.maintenance.prepare = Some(Box::pin(async move {
-            until_space(&ops, async || prepare(&ops, store, number, segment_bytes, &urgent).await).await
+            until_space(&ops, async || {
+                reserve_first(&ops).await;
+                prepare(&ops, store, number, segment_bytes, &urgent).await
+            })
+            .await
         }));
     }
 
-    /// Makes the manifest's reserve once there are spares enough, and anew when an edit has taken it.
+    /// Makes the manifest's reserve once there are spares enough, and at once when an edit has taken it.
     pub(super) fn start_reserve(&mut self) {
-        let is_taken = self.manifest.has_taken_reserve();
-        let busy = self.maintenance.reserve.is_some() || self.wal.spares.len() < SPARES_WANTED;
-        if busy || !self.wal.epoch_has_groups || (self.maintenance.has_reserve && !is_taken) {
+        let is_taken = self.ops.lacks_reserve.get();
+        let is_in_use = self.wal.epoch_has_groups && self.wal.spares.len() >= SPARES_WANTED;
+        if self.maintenance.reserve.is_some() || !(is_taken || (is_in_use && !self.maintenance.has_reserve)) {
             return;
         }
         self.maintenance.has_reserve = false;
-        self.manifest.note_reserve();
         let ops = Rc::clone(&self.ops);
         self.maintenance.reserve = Some(Box::pin(async move { make_reserve(&ops).await }));
     }
