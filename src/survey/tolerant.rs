@@ -126,6 +126,10 @@ impl ReadAt for File {
     fn bytes(&self) -> io::Result<u64> {
         self.file.bytes()
     }
+
+    fn forget(&self) {
+        self.file.forget();
+    }
 }
 
 impl File {

@@ -112,8 +112,9 @@ pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>) -> Result<()>;
 pub(crate) enum Extent {
     /// All of it: who builds upon the log, or vouches for it.
     Whole,
-    /// What it takes to know its entries behind the tables: damage to what is in tables anyway is passed over, and the
-    /// search for proof behind the end does not go on to the end of the segment.
+    /// What it takes to know its entries behind the tables: damage to what is in tables anyway is passed over (but for
+    /// sectors beside a header that the device cannot read), and the search for proof behind the end does not go on to the
+    /// end of the segment.
     Brief,
 }
 

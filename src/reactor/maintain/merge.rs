@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - The inputs are unlinked when the manifest that names the merged table instead is durable, and not before.
-//! - A merge changes nothing if retention has deleted one of its inputs meanwhile, or if one is damaged.
+//! - A merge changes nothing if retention has deleted one of its inputs meanwhile, or if one is damaged or unreadable.
 //! - It gives way to appends, and waits while the log is in emergency mode.
 //!
 //! Proof: `engine`'s tests, `tests/retention.rs` of the reactor, and the crash campaign in `sim`.
@@ -98,7 +98,8 @@ async fn merge(
     let meta = match write_wanted(ops, vfs, store, id, source, Some(&pace)).await {
         Ok(Some(meta)) => meta,
         Ok(None) => return Ok(Merged::GivenUp),
-        Err(cause @ Error::Corrupt(_)) => return damaged(&cause),
+        // What is read is the inputs, and the merged table, upon which nothing is built then.
+        Err(cause @ (Error::Corrupt(_) | Error::Io { op: "read", .. })) => return damaged(&cause),
         Err(cause) => return Err(cause),
     };
     if planted(Bug::MergedUnlinkedEarly) {
@@ -133,7 +134,7 @@ pub(super) enum Merged {
     Done,
     /// An input was deleted by retention meanwhile; nothing was changed.
     GivenUp,
-    /// An input is damaged; nothing was changed.
+    /// An input is damaged or unreadable; nothing was changed.
     Damaged,
 }
 

@@ -121,6 +121,28 @@ fn a_table_that_reads_back_wrong_is_not_built_upon() {
     assert_survives(life, confirmed, "a table reads back wrong");
 }
 
+/// A sector of an old table cannot be read any more when the table is to be merged. The log does not need it; a log that
+/// stopped for it would stop again after every restart.
+#[test]
+fn an_input_of_a_merge_that_cannot_be_read_does_not_stop_the_log() {
+    let options = Options { compaction_threshold: 2, ..cautious() };
+    let mut unmerged = Vec::new();
+    for nth in 1..=12 {
+        let mut life = Life::open(&SimDisk::new(1), options.clone());
+        while life.core.manifest.current().tables.is_empty() {
+            life.append_each(1, 1500);
+        }
+        let table = life.core.manifest.current().tables[0].id;
+        let reads = Fault::nth(OpClass::Read, nth, FaultKind::Eio).and_after();
+        life.disk.fail(reads.on(&crate::sstable::path(table)));
+        life.append_each(200, 1500);
+        if life.core.manifest.current().tables.iter().any(|found| found.id == table) {
+            unmerged.push(nth);
+        }
+    }
+    assert!(unmerged.len() > 3, "the blocks were met, behind header, footer and index: {unmerged:?}");
+}
+
 /// Power fails, or the process is killed, when the table has its name and no manifest knows it. Its entries are in the
 /// log as well; but a file is not removed because a manifest does not name it, only when a manifest supersedes it.
 #[test]
