@@ -51,7 +51,7 @@ pub(crate) const FLUSH_TOO_FAST: std::time::Duration = std::time::Duration::from
 /// Bytes of the entries that the targets are stated for.
 pub const PAYLOAD_BYTES: usize = 200;
 
-/// Builds a table of `entries` entries in memory, as a flush does on its helper thread; returns the length of its file.
+/// Builds a table of `entries` entries in memory, as a flush does on its thread; returns the length of its file.
 pub fn build_table(payloads: &Payloads, entries: u64) -> u64 {
     let mut builder = TableBuilder::new(StoreId([7; 16]), 1, Codec::Lz4);
     let mut bytes = 0;

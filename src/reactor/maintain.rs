@@ -275,7 +275,7 @@ impl Flush {
     }
 }
 
-/// Yields a table's bytes; runs on the helper.
+/// Yields a table's bytes; runs on one of the lanes.
 pub(crate) type Source = Box<dyn FnMut() -> Result<Step> + Send>;
 
 async fn flush(

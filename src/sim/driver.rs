@@ -50,7 +50,6 @@ impl From<Violation> for Stop {
     }
 }
 
-/// CPU work on the spot.
 /// What a reader finds; `None` where there is no store yet.
 pub(crate) fn look(disk: &SimDisk, writer_alive: bool) -> Result<Option<Seen>, Error> {
     let reader = Reader::of(disk.vfs(), writer_alive);

@@ -20,7 +20,7 @@ use crate::format::table::{BLOCK_RAW_BYTES_MAX, Codec};
 const ZSTD_LEVEL: i32 = 1;
 
 thread_local! {
-    /// The helper thread's own: a compressor cannot move between threads, a table that is being built does.
+    /// Each packing thread's own: a compressor cannot move between threads, a table that is being built does.
     static ZSTD: RefCell<FrameCompressor> =
         RefCell::new(FrameCompressor::new(CompressionLevel::from_level(ZSTD_LEVEL)));
 }

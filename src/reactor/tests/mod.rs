@@ -36,7 +36,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Far more turns than any test needs: a log that gets there is waiting for something that never comes.
 const TURNS_MAX: u32 = 200_000;
 
-/// Does the helper's work on the spot.
 /// A log in one life of a machine.
 struct Life {
     disk: SimDisk,

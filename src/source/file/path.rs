@@ -150,9 +150,14 @@ impl Follower {
 
     /// Whether one more file may be taken in; lets go of the oldest that is read to its end if it must.
     pub(crate) fn has_room(&mut self) -> bool {
+        self.has_room_beside(|_| false)
+    }
+
+    /// As [`Follower::has_room`], without letting go of files that are another's to gain.
+    pub(crate) fn has_room_beside(&mut self, is_wanted: impl Fn(FileId) -> bool) -> bool {
+        let is_over = |tail: &Tail| !tail.is_ready && !tail.has_unfinished_line() && !is_wanted(tail.id);
         if self.tails.len() >= FILES_MAX
-            && let Some(at) =
-                self.tails[..FILES_MAX - 1].iter().position(|tail| !tail.is_ready && !tail.has_unfinished_line())
+            && let Some(at) = self.tails[..FILES_MAX - 1].iter().position(is_over)
         {
             let tail = self.tails.remove(at);
             self.old.add(OldFile::new(tail.id.ino, tail.head()));

@@ -103,7 +103,9 @@ impl Set {
                 self.followers[index].refuse(Report::Alias { path, of });
                 continue;
             }
-            if !known.renew(index, &mut self.followers[index], None, |follower, _| follower.has_room()) {
+            let is_wanted = |id| at.contains(&Some(id));
+            if !known.renew(index, &mut self.followers[index], None, |follower, _| follower.has_room_beside(is_wanted))
+            {
                 continue;
             }
             let tail = known.renew(owner, &mut self.followers[owner], None, |from, _| {

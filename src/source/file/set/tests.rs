@@ -162,6 +162,31 @@ fn files_go_from_path_to_path_in_a_ring_though_one_is_full() {
     assert_each_once(&mut world);
 }
 
+/// As above, and the path that is to gain the oldest has as many as it can have, too.
+#[test]
+fn files_go_from_path_to_path_though_both_are_full() {
+    let mut world = World::new(Naming::Shifted, Some("?.log"), 4);
+    world.append(1);
+    fs::write(world.path("c.log"), "").unwrap();
+    for number in 1..FILES_MAX {
+        world.step(&Step::Read);
+        world.step(&Step::Rotate);
+        world.append(1);
+        fs::rename(world.path("c.log"), world.path(&format!("c.log.{number}"))).unwrap();
+        fs::write(world.path("c.log"), "").unwrap();
+    }
+    fs::write(world.path("b.log"), "").unwrap();
+    world.step(&Step::Read);
+    let full = world.set.followers.iter().filter(|follower| follower.tails.len() == FILES_MAX).count();
+    assert_eq!(full, 2);
+    let oldest = world.path(&format!("a.log.{}", FILES_MAX - 1));
+    fs::rename(world.path("c.log"), world.path("c.log.0")).unwrap();
+    fs::rename(oldest, world.path("c.log")).unwrap();
+    fs::rename(world.path("a.log"), world.path("a.log.0")).unwrap();
+    fs::rename(world.path("b.log"), world.path("a.log")).unwrap();
+    assert_each_once(&mut world);
+}
+
 #[test]
 fn a_copy_that_is_written_over_by_the_next_is_no_file_that_begins_anew() {
     let mut world = World::new(Naming::Shifted, None, 4);
