@@ -26,11 +26,7 @@ pub(crate) struct Window {
 impl Window {
     /// Up to `len` bytes at `offset` (fewer only at the end of the file).
     pub(crate) fn get(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<&[u8]> {
-        let within = |window: &Window| {
-            let skip = usize::try_from(offset.checked_sub(window.start)?).ok()?;
-            (skip + len <= window.bytes.len()).then_some(skip)
-        };
-        if self.path != path || within(self).is_none() {
+        if self.find(path, offset).is_none_or(|skip| skip + len > self.bytes.len()) {
             self.fill(path, file, offset, len.max(WINDOW_BYTES))?;
         }
         let skip = (offset - self.start) as usize;
@@ -38,15 +34,20 @@ impl Window {
         Ok(&self.bytes[skip..end])
     }
 
+    /// How far into the window `offset` of the file lies.
+    fn find(&self, path: &str, offset: u64) -> Option<usize> {
+        let skip = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        (self.path == path && skip <= self.bytes.len()).then_some(skip)
+    }
+
     /// Moves the window; what it showed already is not read again.
     fn fill(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<()> {
-        let skip =
-            offset.checked_sub(self.start).map_or(usize::MAX, |skip| usize::try_from(skip).unwrap_or(usize::MAX));
-        if self.path == path && skip < self.bytes.len() {
-            self.bytes.drain(..skip);
-        } else {
-            path.clone_into(&mut self.path);
-            self.bytes.clear();
+        match self.find(path, offset) {
+            Some(skip) => drop(self.bytes.drain(..skip)),
+            None => {
+                path.clone_into(&mut self.path);
+                self.bytes.clear();
+            }
         }
         self.start = offset;
         let mut filled = self.bytes.len();
@@ -83,7 +84,7 @@ pub(crate) struct Place<'a> {
     pub(crate) offset: u64,
 }
 
-/// A valid group, as it lies in the window. Of one that was passed by ([`pass_group`]) only the header is there.
+/// A valid group, as it lies in the window. Of one that was passed by ([`Group::passed`]) only the header is there.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     pub(crate) header: GroupHeader,
@@ -91,6 +92,15 @@ pub(crate) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
+    /// A group without records, all of whose entries are at or below `lsn`, by its header alone; `None`: it is not one.
+    pub(crate) fn passed(header: GroupHeader, place: &Place<'_>, lsn: Lsn) -> Option<Group<'a>> {
+        let is_passed = header.entry_count > 0
+            && header.record_count == 0
+            && header.last_lsn() <= lsn
+            && place.offset + header.unpadded_bytes() as u64 <= place.file_bytes;
+        is_passed.then_some(Group { header, bytes: &[] })
+    }
+
     /// The entries, encoded; none where the group was passed by.
     pub(crate) fn entry_bytes(&self) -> &'a [u8] {
         let entries = group::HEADER_BYTES..group::HEADER_BYTES + self.header.entries_bytes as usize;
@@ -134,10 +144,18 @@ pub(crate) fn read_header(window: &mut Window, place: &Place<'_>) -> Result<Resu
 
 /// Reads and checks the whole group at `place`. Whether it continues the log is the caller's to compare.
 pub(crate) fn read_group<'w>(window: &'w mut Window, place: &Place<'_>) -> Result<Result<Group<'w>, FormatError>> {
-    let header = match read_header(window, place)? {
-        Ok(header) => header,
-        Err(why) => return Ok(Err(why)),
-    };
+    match read_header(window, place)? {
+        Ok(header) => read_body(window, place, header),
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// Reads and checks the rest of the group whose header this is.
+pub(crate) fn read_body<'w>(
+    window: &'w mut Window,
+    place: &Place<'_>,
+    header: GroupHeader,
+) -> Result<Result<Group<'w>, FormatError>> {
     let len = header.unpadded_bytes();
     if place.offset + len as u64 > place.file_bytes {
         return Ok(Err(FormatError::Truncated));
@@ -147,19 +165,6 @@ pub(crate) fn read_group<'w>(window: &'w mut Window, place: &Place<'_>) -> Resul
         return Ok(Err(FormatError::Truncated));
     }
     Ok(check_body(&header, bytes).map(|()| Group { header, bytes }))
-}
-
-/// Reads the header alone of a group without records whose entries are all at or below `lsn`; `None`: it is not such a
-/// group, or none at all.
-pub(crate) fn pass_group(window: &mut Window, place: &Place<'_>, lsn: Lsn) -> Result<Option<Group<'static>>> {
-    let header = read_header(window, place)?;
-    let is_passed = |header: &GroupHeader| {
-        header.entry_count > 0
-            && header.record_count == 0
-            && header.last_lsn() <= lsn
-            && place.offset + header.unpadded_bytes() as u64 <= place.file_bytes
-    };
-    Ok(header.ok().filter(is_passed).map(|header| Group { header, bytes: &[] }))
 }
 
 fn check_body(header: &GroupHeader, bytes: &[u8]) -> Result<(), FormatError> {

@@ -38,7 +38,7 @@ use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, FormatError, Gap, Lsn, St
 use crate::planted::{Bug, planted};
 use crate::wal::chain::chain;
 use crate::wal::files::{Segment, WalFiles};
-use crate::wal::reader::{Group, Place, Window, pass_group, read_group, read_header, search_headers};
+use crate::wal::reader::{Group, Place, Window, read_body, read_header, search_headers};
 
 /// The segment the log ends in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -390,16 +390,21 @@ impl Walk<'_> {
         visit: Visit<'_>,
     ) -> Result<Result<(), FormatError>> {
         let place = self.place(segment, offset);
-        let passed = match self.extent {
-            Extent::Whole => None,
-            Extent::Brief => pass_group(window, &place, self.checkpoint_lsn)?,
-        };
-        let read = passed.map_or_else(|| read_group(window, &place), |group| Ok(Ok(group)))?;
-        let group = match read {
-            Ok(group) => group,
+        let header = match read_header(window, &place)? {
+            Ok(header) => header,
             Err(why) => return Ok(Err(why)),
         };
-        let header = group.header;
+        let passed = match self.extent {
+            Extent::Whole => None,
+            Extent::Brief => Group::passed(header, &place, self.checkpoint_lsn),
+        };
+        let group = match passed {
+            Some(group) => group,
+            None => match read_body(window, &place, header)? {
+                Ok(group) => group,
+                Err(why) => return Ok(Err(why)),
+            },
+        };
         let gap = self.pending_gap.filter(|gap| gap.first == self.out.next_lsn);
         let expected = [Some(self.out.next_lsn), gap.map(|gap| gap.last.next())];
         if !expected.contains(&Some(header.first_lsn)) {

@@ -80,7 +80,6 @@ impl Core {
         if self.maintenance.reserve.is_some() || !(is_taken || (is_in_use && !self.maintenance.has_reserve)) {
             return;
         }
-        self.maintenance.has_reserve = false;
         let ops = Rc::clone(&self.ops);
         self.maintenance.reserve = Some(Box::pin(async move { make_reserve(&ops).await }));
     }

@@ -13,9 +13,21 @@ mod writes;
 
 use std::io;
 
+use super::campaign::run_seed;
+use super::report::{Depth, Report};
 use super::{CutChoice, Grain, NameCut, SimDisk};
 use crate::format::BLOCK_BYTES;
 use crate::io::{AlignedBuf, Backend, Completion, Durability, FileId, Op, OpId};
+
+/// Runs the campaign on workloads that must keep the promise, and that the depth has found cases in.
+fn run_seeds(seeds: impl Iterator<Item = u64>, depth: &Depth) -> Report {
+    let mut report = Report::default();
+    seeds.for_each(|seed| report.add(run_seed(seed, depth)));
+    println!("{report}");
+    assert!(report.violations.is_empty(), "{}", report.violations_text());
+    assert!(report.cases > report.seeds, "{report}");
+    report
+}
 
 /// A backend driven by hand.
 struct Hand {
