@@ -250,6 +250,10 @@ impl ReadAt for RealFile {
     fn forget(&self) {
         sys::forget_cached(&self.0);
     }
+
+    fn read_ahead(&self, is_wanted: bool) {
+        sys::read_ahead(&self.0, is_wanted);
+    }
 }
 
 /// The machine's clocks and its random numbers.

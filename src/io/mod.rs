@@ -181,6 +181,9 @@ pub(crate) trait ReadAt: Send {
     /// Forgets what is cached of the file, as far as the system can, so that it is read from the device again: a bit may
     /// have flipped on its way into the cache, and damage is believed only when it is found twice.
     fn forget(&self) {}
+
+    /// Has the system read ahead of what it is asked for, as it does anyway, or not: for who hops over most of the file.
+    fn read_ahead(&self, _is_wanted: bool) {}
 }
 
 /// The reading side: any thread, any process, no lock, creates nothing. Paths as in the contract.

@@ -114,7 +114,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::open`]. Damage is reported by the scan, when it gets there.
     pub fn scan(&self, range: ScanRange) -> Result<Scan<'_>> {
-        Ok(Scan::new(self, range, self.view()?))
+        Ok(Scan::new(self, range, self.view_up_to(range.to_ns)?))
     }
 
     /// What the store holds, as found on disk now.
@@ -141,7 +141,12 @@ impl Reader {
 
     /// A look at the store, with everything that a scan begins with.
     pub(crate) fn view(&self) -> Result<View> {
-        View::take(&*self.vfs, &self.dir, &self.writer, self.lost)
+        self.view_up_to(u64::MAX)
+    }
+
+    /// As [`Reader::view`], for who asks for nothing later than `to_ns`.
+    fn view_up_to(&self, to_ns: u64) -> Result<View> {
+        View::take(&*self.vfs, &self.dir, &self.writer, self.lost, to_ns)
             .map_err(|cause| crate::engine::within(&self.dir, cause))
     }
 }

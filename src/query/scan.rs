@@ -19,6 +19,9 @@ use crate::survey::pieces::place;
 use crate::survey::tolerant::{Tolerant, Unreadable};
 use crate::wal::reader::{Group, Window, read_group};
 
+/// Blocks of a table that are read one by one; for more the system may read ahead.
+const FEW_BLOCKS: usize = 8;
+
 /// A running scan. Memory is bounded by one block or group and one table's index, whatever the range.
 ///
 /// ```
@@ -301,6 +304,7 @@ impl<'r> Scan<'r> {
             Err(cause) => return Err(Error::io("open", &path, cause)),
         };
         let store = self.view.manifest.store;
+        file.read_ahead(false);
         match Table::open(file, Some(meta), store) {
             Ok(table) => {
                 self.begin_table(table, path);
@@ -322,7 +326,8 @@ impl<'r> Scan<'r> {
 
     fn begin_table(&mut self, table: Table, path: String) {
         let ScanRange { from_lsn, to_lsn, from_ns, to_ns, .. } = self.range;
-        let blocks = table.blocks(from_lsn..=to_lsn, from_ns..=to_ns).collect();
+        let blocks: VecDeque<usize> = table.blocks(from_lsn..=to_lsn, from_ns..=to_ns).collect();
+        table.read_ahead(blocks.len() > FEW_BLOCKS);
         self.table = Some((table, path, blocks));
     }
 
@@ -371,7 +376,7 @@ impl<'r> Scan<'r> {
     /// Something is gone. If the store has a newer manifest, the scan goes on by that one, behind the last entry it
     /// returned; if not, it is damage.
     fn look_again(&mut self, damage: Error) -> Result<()> {
-        let view = self.reader.view()?;
+        let view = self.reader.view_up_to(self.range.to_ns)?;
         if view.manifest.generation == self.view.manifest.generation {
             return Err(damage);
         }

@@ -111,6 +111,40 @@ fn ranges_by_number_and_time_in_both_directions() {
     assert_eq!(lsns(&reader, ScanRange { from_ns: 1011, ..ScanRange::default() }), [0; 0]);
 }
 
+/// What a reader passes by must not matter: it gets what it would get from all that there is, whatever the clock did.
+#[test]
+fn a_range_of_time_is_what_a_full_scan_has_of_it() {
+    let mut first = first_segment();
+    first.group(3, durable(0));
+    first.group(3, durable(3));
+    // Back, inside a group: what follows is of 1001 to 1009.
+    first.step_clock(8, 1001);
+    first.group(4, durable(6));
+    first.group(6, durable(10));
+    let mut second = Segment::new(2, 1, first.end(), 16, None);
+    second.step_clock(17, 5000);
+    second.group(2, durable(16));
+    second.step_clock(20, 1003);
+    second.group(3, durable(18));
+    second.group(2, durable(21));
+    let reader = Reader::of(store(&[&first, &second], &birth()).vfs(), false);
+    let mut all = Vec::new();
+    let mut scan = reader.scan(ScanRange::default()).expect("it can be read");
+    while let Some(entry) = scan.next_entry().expect("it is sound") {
+        all.push((entry.lsn.0, entry.timestamp_ns));
+    }
+    assert_eq!(all.len(), 23);
+    let times = [0, 1000, 1001, 1002, 1003, 1004, 1006, 1007, 1009, 4999, 5000, 5001, u64::MAX];
+    for (from_ns, to_ns) in times.into_iter().flat_map(|from_ns| times.map(|to_ns| (from_ns, to_ns))) {
+        let inside = |&&(_, at_ns): &&(u64, u64)| (from_ns..=to_ns).contains(&at_ns);
+        let mut expected: Vec<u64> = all.iter().filter(inside).map(|&(lsn, _)| lsn).collect();
+        let range = ScanRange { from_ns, to_ns, ..ScanRange::default() };
+        assert_eq!(lsns(&reader, range), expected, "{from_ns}..={to_ns}");
+        expected.reverse();
+        assert_eq!(lsns(&reader, ScanRange { reverse: true, ..range }), expected, "{from_ns}..={to_ns}");
+    }
+}
+
 #[test]
 fn damage_is_reported_where_its_turn_comes() {
     let mut segment = first_segment();

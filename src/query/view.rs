@@ -68,11 +68,11 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Takes a look.
+    /// Takes a look. Nothing later than `to_ns` is asked for: what is need not be read.
     ///
     /// Damage is believed when it is found twice in a row, in the same place, under the same manifest: beside a running
     /// writer a group may be read before it was written, and one behind it after that.
-    pub(super) fn take(vfs: &dyn Vfs, dir: &Path, writer: &Writer, lost: Lost) -> Result<View> {
+    pub(super) fn take(vfs: &dyn Vfs, dir: &Path, writer: &Writer, lost: Lost, to_ns: u64) -> Result<View> {
         let mut suspected: Option<(u64, Error)> = None;
         for _ in 0..RETRIES_MAX {
             // What could not be read the last time counts only if it cannot be read this time.
@@ -80,7 +80,7 @@ impl View {
             let tolerant = Tolerant::new(vfs, unreadable.clone());
             let Some((manifest, wound)) = load_manifest(vfs, &tolerant, dir, lost)? else { continue };
             let generation = manifest.generation;
-            let view = View::read(&tolerant, &unreadable, (manifest, wound), writer);
+            let view = View::read(&tolerant, &unreadable, (manifest, wound), writer, to_ns);
             let damage = match &view {
                 Ok(view) => view.damage.first().map(Wound::to_error),
                 Err(cause @ Error::Corrupt(_)) => Some(cause.clone()),
@@ -118,6 +118,7 @@ impl View {
         unreadable: &Unreadable,
         (manifest, wound): (Manifest, Option<Wound>),
         writer: &Writer,
+        to_ns: u64,
     ) -> Result<View> {
         let alive_before = writer.is_alive();
         // Before the log is read: what is durable by then is in the files by then.
@@ -127,7 +128,7 @@ impl View {
             checked => checked.map(|()| None)?,
         };
         let files = WalFiles::scan(vfs, manifest.store, manifest.first_segment)?;
-        let mut log = survey_log(&files, &manifest, Extent::Brief)?;
+        let mut log = survey_log(&files, &manifest, Extent::Brief { to_ns })?;
         log.wounds.extend(join.into_iter().chain(wound));
         unreadable.explain(&mut log.wounds);
         let writer_alive = alive_before || writer.is_alive();

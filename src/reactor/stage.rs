@@ -35,6 +35,7 @@ use crate::reactor::gauges::Gauges;
 #[cfg(feature = "cli")]
 use crate::reactor::watch::Watch;
 use crate::reactor::watch::Watches;
+use crate::wal::replay::BRIEF_SEARCH_BYTES;
 use open::Stage;
 pub(crate) use request::{Asked, Pending, Reply, Request};
 
@@ -43,6 +44,7 @@ const RECORDS_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a group buffer: header, largest batch, records.
 pub(crate) const GROUP_BUFFER_BYTES: usize =
     (HEADER_BYTES + Batch::BYTES_MAX + RECORDS_BYTES_MAX).next_multiple_of(BLOCK_BYTES);
+const _: () = assert!(2 * GROUP_BUFFER_BYTES as u64 <= BRIEF_SEARCH_BYTES, "the first proof of damage is searched for");
 /// A second group is submitted behind one in flight once it has this many bytes: smaller ones gain more by waiting for
 /// company than by overlapping.
 pub(crate) const OVERLAP_BYTES_MIN: usize = 256 << 10;

@@ -150,6 +150,11 @@ impl Table {
         self.payload_bytes
     }
 
+    /// See [`ReadAt::read_ahead`].
+    pub(crate) fn read_ahead(&self, is_wanted: bool) {
+        self.file.read_ahead(is_wanted);
+    }
+
     /// Number of blocks, at least 1.
     pub(crate) fn block_count(&self) -> usize {
         self.index.0.len()

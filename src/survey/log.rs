@@ -47,6 +47,7 @@ pub(crate) struct GroupRef {
     pub(crate) offset: u64,
     pub(crate) first_lsn: Lsn,
     pub(crate) last_lsn: Lsn,
+    /// Smallest and largest timestamp; of a group that was passed by, bounds of them.
     pub(crate) min_ns: u64,
     pub(crate) max_ns: u64,
 }
@@ -241,7 +242,7 @@ impl<'a> Walk<'a> {
         self.out.groups += 1;
         self.out.entries += u64::from(header.entry_count);
         if header.entry_count > 0 && header.last_lsn() > self.manifest.checkpoint_lsn {
-            let times = || group.entries().map(|entry| entry.timestamp_ns);
+            let (min_ns, max_ns) = group.times_ns();
             self.out.parts.push(Part::Group(GroupRef {
                 file,
                 segment: header.segment,
@@ -249,8 +250,8 @@ impl<'a> Walk<'a> {
                 offset: header.offset,
                 first_lsn: header.first_lsn,
                 last_lsn: header.last_lsn(),
-                min_ns: times().min().unwrap_or(0),
-                max_ns: times().max().unwrap_or(0),
+                min_ns,
+                max_ns,
             }));
         }
     }

@@ -130,6 +130,10 @@ impl ReadAt for File {
     fn forget(&self) {
         self.file.forget();
     }
+
+    fn read_ahead(&self, is_wanted: bool) {
+        self.file.read_ahead(is_wanted);
+    }
 }
 
 impl File {

@@ -7,18 +7,21 @@ use crate::error::{Error, Result};
 use crate::format::entry::{self, Entry, Seed};
 use crate::format::group::{self, GroupHeader};
 use crate::format::record::Record;
-use crate::format::{BLOCK_BYTES, FormatError, Lsn, StoreId};
+use crate::format::{BLOCK_BYTES, FormatError, StoreId};
 use crate::io::ReadAt;
 use crate::planted::{Bug, planted};
 
-/// Bytes read at once while walking forward, unless one group needs more.
-const WINDOW_BYTES: usize = 64 << 10;
+/// Bytes read at once, unless one group needs more: few after a jump, twice as many each time while walking forward.
+const WINDOW_BYTES_MIN: usize = BLOCK_BYTES;
+const WINDOW_BYTES_MAX: usize = 256 << 10;
 
 /// A file read through a window.
 #[derive(Default)]
 pub(crate) struct Window {
     bytes: Vec<u8>,
     start: u64,
+    /// Bytes that were read last.
+    step: usize,
     /// Path of the file the window shows.
     path: String,
 }
@@ -27,7 +30,7 @@ impl Window {
     /// Up to `len` bytes at `offset` (fewer only at the end of the file).
     pub(crate) fn get(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<&[u8]> {
         if self.find(path, offset).is_none_or(|skip| skip + len > self.bytes.len()) {
-            self.fill(path, file, offset, len.max(WINDOW_BYTES))?;
+            self.fill(path, file, offset, len)?;
         }
         let skip = (offset - self.start) as usize;
         let end = self.bytes.len().min(skip + len);
@@ -42,13 +45,18 @@ impl Window {
 
     /// Moves the window; what it showed already is not read again.
     fn fill(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<()> {
-        match self.find(path, offset) {
-            Some(skip) => drop(self.bytes.drain(..skip)),
+        self.step = match self.find(path, offset) {
+            Some(skip) => {
+                self.bytes.drain(..skip);
+                (2 * self.step).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+            }
             None => {
                 path.clone_into(&mut self.path);
                 self.bytes.clear();
+                WINDOW_BYTES_MIN
             }
-        }
+        };
+        let len = len.max(self.step);
         self.start = offset;
         let mut filled = self.bytes.len();
         self.bytes.resize(len, 0);
@@ -89,16 +97,14 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Group<'a> {
     pub(crate) header: GroupHeader,
     bytes: &'a [u8],
+    /// Of its first entry, where it was passed by and that was looked at.
+    begins_ns: u64,
 }
 
 impl<'a> Group<'a> {
-    /// A group without records, all of whose entries are at or below `lsn`, by its header alone; `None`: it is not one.
-    pub(crate) fn passed(header: GroupHeader, place: &Place<'_>, lsn: Lsn) -> Option<Group<'a>> {
-        let is_passed = header.entry_count > 0
-            && header.record_count == 0
-            && header.last_lsn() <= lsn
-            && place.offset + header.unpadded_bytes() as u64 <= place.file_bytes;
-        is_passed.then_some(Group { header, bytes: &[] })
+    /// A group whose body is not read; its first entry is of `begins_ns`, or of any time: 0.
+    pub(crate) fn passed(header: GroupHeader, begins_ns: u64) -> Group<'a> {
+        Group { header, bytes: &[], begins_ns }
     }
 
     /// The entries, encoded; none where the group was passed by.
@@ -118,6 +124,12 @@ impl<'a> Group<'a> {
             rest = &rest[entry.encoded_bytes()..];
             Some(entry)
         })
+    }
+
+    /// Smallest and largest timestamp; bounds of them where the group was passed by.
+    pub(crate) fn times_ns(&self) -> (u64, u64) {
+        let each = self.entries().map(|entry| (entry.timestamp_ns, entry.timestamp_ns));
+        each.reduce(|all, own| (all.0.min(own.0), all.1.max(own.1))).unwrap_or((self.begins_ns, u64::MAX))
     }
 
     /// The records, already checked.
@@ -164,7 +176,22 @@ pub(crate) fn read_body<'w>(
     if bytes.len() < len {
         return Ok(Err(FormatError::Truncated));
     }
-    Ok(check_body(&header, bytes).map(|()| Group { header, bytes }))
+    Ok(check_body(&header, bytes).map(|()| Group { header, bytes, begins_ns: 0 }))
+}
+
+/// Timestamp of the first entry of the group whose header this is; `None` where the entry fails its checks.
+pub(crate) fn read_first_timestamp(
+    window: &mut Window,
+    place: &Place<'_>,
+    header: &GroupHeader,
+) -> Result<Option<u64>> {
+    let offset = header.offset + group::HEADER_BYTES as u64;
+    let seed = Seed { salt: header.salt, offset };
+    let head = window.get(place.path, place.file, offset, entry::HEADER_BYTES)?;
+    let Some(payload_bytes) = entry::payload_bytes(head, seed) else { return Ok(None) };
+    let bytes = window.get(place.path, place.file, offset, entry::OVERHEAD_BYTES + payload_bytes)?;
+    let first = entry::decode(bytes, seed).ok().filter(|entry| entry.lsn == header.first_lsn);
+    Ok(first.map(|entry| entry.timestamp_ns))
 }
 
 fn check_body(header: &GroupHeader, bytes: &[u8]) -> Result<(), FormatError> {

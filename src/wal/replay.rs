@@ -20,11 +20,12 @@
 //! No group is ever submitted with a durable LSN >= x before x is durable, so a legal power cut cannot produce the first
 //! row. What stays ambiguous is rot in the last group or two before an unclean end: nothing proves them durable.
 //!
-//! Readers use the same code, and read less ([`Extent::Brief`]): a bounded search behind the end, and of the groups whose
-//! entries are all in tables only the headers.
+//! Readers use the same code, and read less ([`Extent::Brief`], `passed`): a bounded search behind the end, and of groups
+//! that hold nothing they are asked for only the headers.
 //!
 //! Proof: `tests`, and the crash campaign in `sim`.
 
+mod passed;
 mod tail;
 
 use std::collections::BTreeMap;
@@ -34,11 +35,12 @@ use crate::format::facts;
 use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
 use crate::format::segment::WrittenBy;
-use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, FormatError, Gap, Lsn, StoreId};
+use crate::format::{BLOCK_BYTES, ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, FormatError, Gap, Lsn, StoreId};
 use crate::planted::{Bug, planted};
 use crate::wal::chain::chain;
 use crate::wal::files::{Segment, WalFiles};
 use crate::wal::reader::{Group, Place, Window, read_body, read_header, search_headers};
+use crate::wal::writer::AT_RISK_BYTES_MAX;
 
 /// The segment the log ends in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,18 +114,30 @@ pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>) -> Result<()>;
 pub(crate) enum Extent {
     /// All of it: who builds upon the log, or vouches for it.
     Whole,
-    /// What it takes to know its entries behind the tables: damage to what is in tables anyway is passed over (but for
-    /// sectors beside a header that the device cannot read), and the search for proof behind the end does not go on to the
-    /// end of the segment.
-    Brief,
+    /// What it takes to know its entries behind the tables, up to a time: damage to what is in tables anyway, or later, is
+    /// passed over (but for sectors beside a header that the device cannot read), and the search for proof behind the end
+    /// does not go on to the end of the segment.
+    Brief {
+        /// Largest timestamp that is asked for.
+        to_ns: u64,
+    },
 }
+
+/// Bytes behind the end of the log in which a reader searches for proof that it is damaged: two groups of the largest size
+/// that the reactor makes.
+///
+/// That is where the first proof lies. At most two groups are in flight, so what follows the group that fails and the one
+/// behind it was submitted when the first was durable, and says so. In normal mode at most [`AT_RISK_BYTES_MAX`] and the
+/// group whose sync covers them come before that.
+pub(crate) const BRIEF_SEARCH_BYTES: u64 = 2 * (ENTRY_PAYLOAD_BYTES_MAX as u64 + (136 << 10));
+const _: () = assert!(2 * AT_RISK_BYTES_MAX <= BRIEF_SEARCH_BYTES);
 
 impl Extent {
     /// Bytes that are searched behind the end of the log for proof that it is damaged.
     fn search_bytes(self) -> u64 {
         match self {
             Extent::Whole => u64::MAX,
-            Extent::Brief => 4 << 20,
+            Extent::Brief { .. } => BRIEF_SEARCH_BYTES,
         }
     }
 }
@@ -155,7 +169,13 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, extent: Extent, visi
         run: Run::default(),
         pending_gap: None,
         known_gaps: &manifest.gaps,
+        proven_lsn: Lsn::ZERO,
     };
+    if extent != Extent::Whole {
+        let headless = files.headless.iter().map(|headless| &headless.file);
+        files.live.values().map(|segment| &segment.file).chain(headless).for_each(|file| file.read_ahead(false));
+    }
+    walk.look_ahead(&chain)?;
     if chain.is_empty() {
         walk.search_headless((0, 0), manifest.checkpoint_lsn.next())?;
     }
@@ -204,6 +224,8 @@ struct Walk<'a> {
     pending_gap: Option<Gap>,
     /// The manifest's.
     known_gaps: &'a [Gap],
+    /// What headers further on prove durable, as far as they were looked at.
+    proven_lsn: Lsn,
 }
 
 /// `lsn`, or behind the gaps that begin there.
@@ -394,11 +416,7 @@ impl Walk<'_> {
             Ok(header) => header,
             Err(why) => return Ok(Err(why)),
         };
-        let passed = match self.extent {
-            Extent::Whole => None,
-            Extent::Brief => Group::passed(header, &place, self.checkpoint_lsn),
-        };
-        let group = match passed {
+        let group = match self.pass(window, &place, header)? {
             Some(group) => group,
             None => match read_body(window, &place, header)? {
                 Ok(group) => group,

@@ -335,9 +335,19 @@ pub(crate) fn forget_cached(file: &File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
+/// Asks for more to be read than what is read, or not. Advice, as above.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_ahead(file: &File, is_wanted: bool) {
+    use rustix::fs::Advice;
+    let _ = rustix::fs::fadvise(file, 0, None, if is_wanted { Advice::Normal } else { Advice::Random });
+}
+
 /// Only Linux's advice is known to be followed.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn forget_cached(_file: &File) {}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn read_ahead(_file: &File, _is_wanted: bool) {}
 
 /// Whether our blocks meet the alignment that statx reports; 0 says that the file cannot do direct I/O at all.
 #[cfg(target_os = "linux")]

@@ -155,6 +155,7 @@ pub(crate) fn create_dir(path: &Path, _private: bool) -> io::Result<()> {
 
 /// Only Linux's advice is known to be followed.
 pub(crate) fn forget_cached(_file: &File) {}
+pub(crate) fn read_ahead(_file: &File, _is_wanted: bool) {}
 
 /// There is no O_DIRECT here.
 pub(crate) fn make_direct(_file: &File) -> bool {

@@ -11,7 +11,7 @@ use crate::format::group::HEADER_BYTES;
 use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
 use crate::format::segment::{SegmentHeader, WrittenBy};
-use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
+use crate::format::{BLOCK_BYTES, ClockStep, FlushMode, Gap, Lsn, StoreId};
 use crate::io::{AlignedBuf, FileId};
 use crate::sim::SimDisk;
 use crate::wal::files::WalFiles;
@@ -26,6 +26,10 @@ pub(crate) struct Segment {
     pub(crate) active: Active,
     pub(crate) bytes: Vec<u8>,
     next: Lsn,
+    /// The last one.
+    clock_step: Option<ClockStep>,
+    /// Of the next group.
+    records: Vec<Record>,
 }
 
 /// What a group says besides its entries.
@@ -78,7 +82,22 @@ impl Segment {
             epoch_start: None,
         };
         let next = gap.map_or(header.first_lsn, |gap| gap.last.next());
-        Segment { active, bytes, next }
+        Segment { active, bytes, next, clock_step: None, records: Vec::new() }
+    }
+
+    /// Sets the clock to `to_ns` at `lsn`, in the next group.
+    pub(crate) fn step_clock(&mut self, lsn: u64, to_ns: u64) {
+        let step = ClockStep { lsn: Lsn(lsn), from_ns: self.timestamp_ns(Lsn(lsn)), to_ns };
+        self.clock_step = Some(step);
+        self.records.push(Record::ClockStep(step));
+    }
+
+    /// Entry n is of 1000 + n, or so far behind the last step.
+    fn timestamp_ns(&self, lsn: Lsn) -> u64 {
+        match self.clock_step.filter(|step| step.lsn <= lsn) {
+            Some(step) => step.to_ns + (lsn.0 - step.lsn.0),
+            None => 1000 + lsn.0,
+        }
     }
 
     /// Adds a group of `count` entries; returns its offset.
@@ -87,18 +106,20 @@ impl Segment {
         for index in 0..count {
             let lsn = Lsn(self.next.0 + index);
             let payload = format!("entry {lsn}");
-            let entry = Entry { lsn, timestamp_ns: 1000 + lsn.0, source: 0, payload: payload.as_bytes() };
+            let entry = Entry { lsn, timestamp_ns: self.timestamp_ns(lsn), source: 0, payload: payload.as_bytes() };
             let at = staged.len();
             staged.resize(at + entry.encoded_bytes(), 0);
             entry::stage(&mut staged[at..], &entry, crc32fast::hash(payload.as_bytes()));
         }
-        let mut buf = AlignedBuf::zeroed(HEADER_BYTES + staged.len());
+        let records = std::mem::take(&mut self.records);
+        let records_bytes: usize = records.iter().map(Record::encoded_bytes).sum();
+        let mut buf = AlignedBuf::zeroed(HEADER_BYTES + staged.len() + records_bytes);
         buf[HEADER_BYTES..][..staged.len()].copy_from_slice(&staged);
         let draft = Draft {
             first_lsn: self.next,
             entry_count: count as u32,
             entries_bytes: staged.len(),
-            records: &[],
+            records: &records,
             flush_mode: says.mode,
             durable_lsn: Lsn(says.durable),
             clean_close: says.clean_close,

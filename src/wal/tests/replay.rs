@@ -353,6 +353,8 @@ fn a_segment_before_a_missing_one_is_replayed_up_to_the_hole() {
     assert_eq!(seen, 2, "what lies before the hole is still good, what lies behind it is out of reach");
 }
 
+const BRIEF: Extent = Extent::Brief { to_ns: u64::MAX };
+
 #[test]
 fn who_reads_briefly_passes_by_what_is_in_tables_and_checks_what_is_not() {
     let mut segment = first_segment();
@@ -371,15 +373,72 @@ fn who_reads_briefly_passes_by_what_is_in_tables_and_checks_what_is_not() {
     };
     let body = |offset: u64| (offset + 150) as usize;
     let found = (vec![4, 5, 6, 7, 8, 9], Lsn(10), Lsn(6), Tail::Open);
-    assert_eq!(read(&segment, Extent::Brief).expect("the log is sound"), found);
+    assert_eq!(read(&segment, BRIEF).expect("the log is sound"), found);
 
     segment.bytes[body(in_tables)] ^= 1;
-    assert_eq!(read(&segment, Extent::Brief).expect("its entries are in a table"), found);
+    assert_eq!(read(&segment, BRIEF).expect("its entries are in a table"), found);
     assert!(matches!(read(&segment, Extent::Whole), Err(Error::Corrupt(_))));
 
     segment.bytes[body(split)] ^= 1;
-    assert!(matches!(read(&segment, Extent::Brief), Err(Error::Corrupt(_))), "some of its entries are in no table");
+    assert!(matches!(read(&segment, BRIEF), Err(Error::Corrupt(_))), "some of its entries are in no table");
     segment.bytes[body(split)] ^= 1;
     segment.bytes[body(behind)] ^= 1;
-    assert!(matches!(read(&segment, Extent::Brief), Ok((_, Lsn(7), ..))), "nothing proves the last one durable");
+    assert!(matches!(read(&segment, BRIEF), Ok((_, Lsn(7), ..))), "nothing proves the last one durable");
+}
+
+/// What lies behind the time that is asked for is not read, unless it may be where the log ends: what is behind a torn group
+/// would come back to life, for this reader alone.
+#[test]
+fn who_asks_up_to_a_time_passes_by_what_is_later_and_proven() {
+    let mut segment = first_segment();
+    segment.group(3, durable(0));
+    let later = segment.group(3, durable(3));
+    let last_proven = segment.group(3, durable(6));
+    let unproven = segment.group(3, durable(9));
+    segment.group(3, durable(9));
+    let read = |segment: &Segment, to_ns| {
+        let files = WalFiles::scan(&*disk_of(&[segment]).vfs(), STORE, 1).expect("it can be listed");
+        let mut lsns = Vec::new();
+        let replay = replay(&files, &Manifest::birth(STORE), Extent::Brief { to_ns }, &mut |seen| {
+            lsns.extend(seen.group.entries().map(|entry| entry.lsn.0));
+            Ok(())
+        });
+        replay.map(|replay| (lsns, replay.next_lsn, replay.durable_lsn))
+    };
+    let mut body = |offset: u64| segment.bytes[offset as usize + 150] ^= 1;
+    body(later);
+    body(last_proven);
+    assert_eq!(read(&segment, 1003).expect("sound"), (vec![1, 2, 3, 10, 11, 12, 13, 14, 15], Lsn(16), Lsn(9)));
+    assert!(matches!(read(&segment, 1004), Err(Error::Corrupt(_))), "its first entry is asked for");
+    segment.bytes[unproven as usize + 150] ^= 1;
+    assert_eq!(read(&segment, 1003).expect("a torn tail"), (vec![1, 2, 3], Lsn(10), Lsn(6)));
+}
+
+/// The proof may lie in a later segment, and behind a clean close in the same one.
+#[test]
+fn headers_prove_across_segments_and_epochs_and_not_behind_a_recorded_end() {
+    let mut first = first_segment();
+    first.group(2, durable(0));
+    let closed = first.end();
+    first.group(0, marker(2));
+    first.begin_epoch(closed);
+    let in_second_epoch = first.group(2, durable(2));
+    let end = first.end();
+    // Dead: the next segment begins in front of it.
+    first.group(9, durable(4));
+    let mut second = Segment::new(2, 3, end, 2, None);
+    second.group(1, durable(4));
+    let read = |first: &Segment, second: &Segment| {
+        let files = WalFiles::scan(&*disk_of(&[first, second]).vfs(), STORE, 1).expect("it can be listed");
+        let mut lsns = Vec::new();
+        let replay = replay(&files, &Manifest::birth(STORE), Extent::Brief { to_ns: 1000 }, &mut |seen| {
+            lsns.extend(seen.group.entries().map(|entry| entry.lsn.0));
+            Ok(())
+        });
+        replay.map(|replay| (lsns, replay.next_lsn))
+    };
+    // The group that begins an epoch has a record, and is read.
+    assert_eq!(read(&first, &second).expect("it is sound"), (vec![3, 4, 5], Lsn(6)));
+    first.bytes[in_second_epoch as usize + 150] ^= 1;
+    assert!(matches!(read(&first, &second), Err(Error::Corrupt(_))));
 }
