@@ -49,7 +49,7 @@ impl Walk<'_> {
             self.proven_lsn = self.proven_lsn.max(segment.header.durable_lsn);
             let (mut epoch, mut salt) = (segment.header.epoch, segment.header.salt);
             let mut offset = BLOCK_BYTES as u64;
-            // What lies behind a recorded end is dead.
+            // What lies behind a recorded end is dead: there is nothing to learn from it.
             while link.end.is_none_or(|end| offset < end.offset) {
                 let Ok(header) = read_header(&mut window, &self.place(segment, offset))? else { break };
                 if header.epoch_start && header.epoch > epoch {
