@@ -1,7 +1,7 @@
 //! The public life of a log: open, append, submit, sync, close. What it promises is on the crate's page.
 //!
 //! `directory` is what is asked before it is opened, `ticket` what a producer holds of a batch on its way.
-// The reactor and its helper are the two threads of a log, and they start here.
+// The reactor and its helpers are the threads of a log, and they start here.
 #![allow(clippy::disallowed_methods)]
 
 mod directory;

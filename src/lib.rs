@@ -79,7 +79,7 @@
 //! kifa = { version = "0.1", default-features = false }
 //! ```
 //! The feature `cli` (on by default) is the program and everything that only the program needs. Without it the library brings
-//! 17 crates on 64-bit Linux, all of them Rust, and starts two threads for each open log. `sim` and `fuzzing` are for Kifa's
+//! 17 crates on 64-bit Linux, all of them Rust, and starts four threads for each open log. `sim` and `fuzzing` are for Kifa's
 //! own tests. `examples/embed.rs` is a whole program.
 
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).

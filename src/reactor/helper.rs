@@ -1,6 +1,6 @@
 //! CPU work off the reactor: building, packing and reading back tables.
 //!
-//! Two lanes, each a thread of its own with a bounded queue: what appends may come to wait for (a flush) never waits behind
+//! Three lanes, each a thread of its own with a bounded queue: what appends may come to wait for (a flush) never waits behind
 //! a merge, which in its turn gives way to everything else where processors are short. Work is deterministic: where it
 //! runs changes nothing about what it yields, so the simulator, recovery and snapshots run it where they are ([`Inline`]).
 //!
@@ -16,8 +16,10 @@ use crossbeam_channel::{Sender, bounded};
 /// Who waits for a piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {
-    /// Appends, sooner or later.
+    /// Appends, sooner or later: a flush.
     Foreground,
+    /// The next flush.
+    Ahead,
     /// Nobody: merges.
     Background,
 }
@@ -35,13 +37,17 @@ const WAITING_MAX: usize = 4;
 /// The helper of a log.
 pub(crate) struct Threads {
     foreground: Worker,
+    ahead: Worker,
     background: Worker,
 }
 
 impl Threads {
     pub(crate) fn start() -> io::Result<Threads> {
-        let (foreground, background) = (Worker::start("kifa-flush", || {})?, Worker::start("kifa-merge", give_way)?);
-        Ok(Threads { foreground, background })
+        Ok(Threads {
+            foreground: Worker::start("kifa-flush", || {})?,
+            ahead: Worker::start("kifa-pack", || {})?,
+            background: Worker::start("kifa-merge", give_way)?,
+        })
     }
 }
 
@@ -49,6 +55,7 @@ impl Helper for Threads {
     fn run(&self, lane: Lane, work: Work) {
         let worker = match lane {
             Lane::Foreground => &self.foreground,
+            Lane::Ahead => &self.ahead,
             Lane::Background => &self.background,
         };
         let sender = worker.work.as_ref().expect("the worker lives as long as the reactor");

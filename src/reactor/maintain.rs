@@ -19,7 +19,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -59,8 +58,6 @@ pub(super) type Job<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
 /// A frozen memtable with what was true at its last entry.
 struct Frozen {
     memtable: Arc<MemTable>,
-    /// All of it: what the flush still waits for is the device.
-    is_packed: Arc<AtomicBool>,
     facts: TableFacts,
     /// The active segment then: everything before it is released with this table.
     first_segment: u64,
@@ -211,8 +208,7 @@ impl Core {
             floor_lsn: self.manifest.current().floor_lsn,
         };
         let first_segment = active.segment;
-        self.maintenance.frozen =
-            Some(Frozen { memtable: Arc::new(memtable), is_packed: Arc::default(), facts, first_segment });
+        self.maintenance.frozen = Some(Frozen { memtable: Arc::new(memtable), facts, first_segment });
     }
 
     fn start_flush(&mut self) {
@@ -222,7 +218,6 @@ impl Core {
         let Some(frozen) = &self.maintenance.frozen else { return };
         let (memtable, facts, first_segment) =
             (Arc::clone(&frozen.memtable), frozen.facts.clone(), frozen.first_segment);
-        let is_packed = Arc::clone(&frozen.is_packed);
         // Packed so far of the memtable that is frozen now: none has been packed since.
         let (mut ahead, packing) = (self.maintenance.ahead.take(), self.maintenance.packing.take());
         let id = self.maintenance.open_table_id.take().unwrap_or_else(|| self.maintenance.next_table_id());
@@ -235,7 +230,7 @@ impl Core {
             until_space(&ops, async || {
                 reserve_first(&ops).await;
                 let begun = ahead.take().unwrap_or_else(|| Ahead::begin(store, id, codec));
-                let source = Flush::start(&memtable, begun, &facts, &is_packed);
+                let source = Flush::start(&memtable, begun, &facts);
                 flush(&ops, &vfs, &manifest, store, (id, source), &facts, first_segment).await
             })
             .await
@@ -249,14 +244,12 @@ struct Flush {
     at: usize,
     builder: Option<TableBuilder>,
     facts: TableFacts,
-    is_packed: Arc<AtomicBool>,
 }
 
 impl Flush {
-    fn start(memtable: &Arc<MemTable>, begun: Ahead, facts: &TableFacts, is_packed: &Arc<AtomicBool>) -> Source {
+    fn start(memtable: &Arc<MemTable>, begun: Ahead, facts: &TableFacts) -> Source {
         let Ahead { builder, at } = begun;
-        let (memtable, is_packed) = (Arc::clone(memtable), Arc::clone(is_packed));
-        let mut flush = Flush { memtable, at, builder: Some(builder), facts: facts.clone(), is_packed };
+        let mut flush = Flush { memtable: Arc::clone(memtable), at, builder: Some(builder), facts: facts.clone() };
         Box::new(move || Ok(flush.step()))
     }
 
@@ -270,7 +263,6 @@ impl Flush {
             }
         }
         let (rest, meta) = self.builder.take().expect("as above").finish(&self.facts);
-        self.is_packed.store(true, Ordering::Release);
         Step::Done(rest, meta)
     }
 }

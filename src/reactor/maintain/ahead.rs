@@ -1,8 +1,9 @@
 //! Packing the open memtable while the one before it is on its way to a table.
 //!
-//! When a flush has packed all of its memtable it still waits for the device: for a sync, the reading back, the manifest.
-//! The thread that packs would be idle meanwhile, and under load appends wait for it a moment later. So it packs what the
-//! open memtable has in full chunks, for the table that this memtable becomes.
+//! A flush is bounded by the one processor that packs its memtable, and by the device: a sync, the reading back, the
+//! manifest. Where appends are about to fill the next memtable meanwhile, they would wait for it. So a thread of its own
+//! packs what that one has in full chunks, for the table that it becomes. Where appends are slower, nothing is packed ahead:
+//! it would only take processors from them.
 //!
 //! Invariants:
 //! - Nothing is written ahead, and nothing of it is known outside memory: a file is begun when its memtable is frozen, and
@@ -14,7 +15,6 @@
 //! appended.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use crate::format::StoreId;
 use crate::format::table::Codec;
@@ -22,6 +22,8 @@ use crate::reactor::Core;
 use crate::reactor::helper::Lane;
 use crate::sstable::TableBuilder;
 
+/// A memtable that is full to one part in this many is packed ahead.
+const BEGIN_SHARE: usize = 4;
 /// Bytes that may be packed ahead.
 const AHEAD_BYTES_MAX: usize = 768 << 10;
 
@@ -40,11 +42,12 @@ impl Ahead {
 }
 
 impl Core {
-    /// Packs the next chunk, if there is one and the flush under way has none left.
+    /// Packs the next chunk, if there is one, and a flush under way that appends are catching up with.
     pub(super) fn start_packing(&mut self) {
         let maintenance = &mut self.maintenance;
-        let is_free = maintenance.frozen.as_ref().is_some_and(|frozen| frozen.is_packed.load(Ordering::Acquire));
-        if maintenance.packing.is_some() || !is_free {
+        let is_caught_up_with =
+            maintenance.frozen.is_some() && self.memtable.bytes() >= self.options.memtable_bytes / BEGIN_SHARE;
+        if maintenance.packing.is_some() || !is_caught_up_with {
             return;
         }
         let (at, finished_bytes) =
@@ -57,7 +60,7 @@ impl Core {
         });
         let ops = Rc::clone(&self.ops);
         self.maintenance.packing = Some(Box::pin(async move {
-            let packed = ops.offload(Lane::Foreground, move || {
+            let packed = ops.offload(Lane::Ahead, move || {
                 chunk.entries().for_each(|entry| ahead.builder.push(&entry));
                 ahead.at = chunk.end();
                 ahead

@@ -279,9 +279,8 @@ fn a_merge_whose_input_is_deleted_gives_up() {
 #[test]
 fn a_table_that_cannot_be_unlinked_is_not_asked_for_any_more() {
     let (mut life, confirmed) = grown(&SimDisk::new(1), unmerged());
-    for nth in 1..=3 {
-        life.disk.fail(Fault::nth(OpClass::Unlink, nth, FaultKind::Eio).on("sst/"));
-    }
+    // What fails may have been done all the same: of several, one is left.
+    life.disk.fail(Fault::nth(OpClass::Unlink, 1, FaultKind::Eio).on("sst/").and_after());
     let deleted = vacuum(&mut life, Vacuum { to_bytes: Some(0), ..Vacuum::default() });
     let left = table_files(&life.disk);
     let disk = life.lose_power();
