@@ -1,8 +1,9 @@
 //! CPU work off the reactor: building, packing and reading back tables.
 //!
 //! Three lanes, each a thread of its own with a bounded queue: what appends may come to wait for (a flush) never waits behind
-//! a merge, which in its turn gives way to everything else where processors are short. Work is deterministic: where it
-//! runs changes nothing about what it yields, so the simulator, recovery and snapshots run it where they are ([`Inline`]).
+//! a merge. All of them give way to the reactor and to producers where processors are short: appends that outrun a flush
+//! wait for it, and leave it the processor. Work is deterministic: where it runs changes nothing about what it yields, so
+//! the simulator, recovery and snapshots run it where they are ([`Inline`]).
 //!
 //! Proof: `engine`'s tests run on the threads, the crash campaign in `sim` inline.
 // The lanes of the engine are threads.
@@ -44,9 +45,9 @@ pub(crate) struct Threads {
 impl Threads {
     pub(crate) fn start() -> io::Result<Threads> {
         Ok(Threads {
-            foreground: Worker::start("kifa-flush", || {})?,
-            ahead: Worker::start("kifa-pack", || {})?,
-            background: Worker::start("kifa-merge", give_way)?,
+            foreground: Worker::start("kifa-flush")?,
+            ahead: Worker::start("kifa-pack")?,
+            background: Worker::start("kifa-merge")?,
         })
     }
 }
@@ -70,10 +71,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(name: &str, begin: fn()) -> io::Result<Worker> {
+    fn start(name: &str) -> io::Result<Worker> {
         let (work, jobs) = bounded::<Work>(WAITING_MAX);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            begin();
+            give_way();
             for job in jobs {
                 job();
             }
