@@ -8,6 +8,7 @@
 //!
 //! Proof: `tests/it/` runs the program.
 
+mod allocator;
 mod append;
 mod args;
 mod bench;
@@ -50,6 +51,7 @@ use exit::{Exit, Failure};
 
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    allocator::share_one_arena();
     crate::daemon::signals::outlive_the_file_size_limit();
     let args: Vec<OsString> = args.into_iter().collect();
     let outcome = match parse(&args) {

@@ -53,17 +53,24 @@ impl From<Violation> for Stop {
 /// What a reader finds; `None` where there is no store yet.
 pub(crate) fn look(disk: &SimDisk, writer_alive: bool) -> Result<Option<Seen>, Error> {
     let reader = Reader::of(disk.vfs(), writer_alive);
-    let mut scan = match reader.scan(ScanRange::default()) {
-        Ok(scan) => scan,
+    let entries = match read_up_to(&reader, u64::MAX) {
         Err(Error::NotAStore { .. }) => return Ok(None),
-        Err(cause) => return Err(cause),
+        read => read?,
     };
+    let middle_ns = entries.get(entries.len() / 2).map_or(0, |entry| entry.timestamp_ns);
+    let up_to = (middle_ns, read_up_to(&reader, middle_ns)?);
+    let stats = reader.stats()?;
+    Ok(Some(Seen { entries, up_to, gaps: stats.gaps, clock_steps: stats.clock_steps }))
+}
+
+/// Entries up to a time.
+fn read_up_to(reader: &Reader, to_ns: u64) -> Result<Vec<Found>, Error> {
+    let mut scan = reader.scan(ScanRange { to_ns, ..ScanRange::default() })?;
     let mut entries = Vec::new();
     while let Some(entry) = scan.next_entry()? {
         entries.push(Found::from(entry));
     }
-    let stats = reader.stats()?;
-    Ok(Some(Seen { entries, gaps: stats.gaps, clock_steps: stats.clock_steps }))
+    Ok(entries)
 }
 
 /// Whether the log opens, with nobody watching.

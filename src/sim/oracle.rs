@@ -48,6 +48,8 @@ impl From<EntryRef<'_>> for Found {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) entries: Vec<Found>,
+    /// What it found when it asked for nothing later than this time, and passed by what is.
+    pub(crate) up_to: (u64, Vec<Found>),
     pub(crate) gaps: Vec<Gap>,
     pub(crate) clock_steps: Vec<ClockStep>,
 }
@@ -207,12 +209,14 @@ impl Oracle {
         let none = Seen::default();
         let seen = seen.unwrap_or(&none);
         self.check_entries(&seen.entries, false)?;
+        check_up_to(seen)?;
         self.check_missing(seen).map(drop)
     }
 
     /// A reader looked beside the writer.
     pub(crate) fn check_beside_writer(&mut self, seen: &Seen) -> Result<(), Violation> {
         ensure!(Gap, seen.gaps == self.gaps, "gaps were {:?} and are {:?}", self.gaps, seen.gaps);
+        check_up_to(seen)?;
         self.check_watched(&seen.entries)
     }
 
@@ -356,4 +360,17 @@ impl Oracle {
         );
         Ok(())
     }
+}
+
+/// Who asks for less gets the same, as far as it goes.
+fn check_up_to(seen: &Seen) -> Result<(), Violation> {
+    let (to_ns, found) = &seen.up_to;
+    let expected = seen.entries.iter().filter(|entry| entry.timestamp_ns <= *to_ns);
+    ensure!(
+        Agreement,
+        expected.eq(found),
+        "a reader of everything up to {to_ns} ns finds {} entries, and others than a reader of everything",
+        found.len()
+    );
+    Ok(())
 }
