@@ -81,6 +81,9 @@
 //! The feature `cli` (on by default) is the program and everything that only the program needs. Without it the library brings
 //! 17 crates on 64-bit Linux, all of them Rust, and starts four threads for each open log. `sim` and `fuzzing` are for Kifa's
 //! own tests. `examples/embed.rs` is a whole program.
+//!
+//! These threads hand memory to each other, of which glibc's allocator keeps some for each of them: a program that should not
+//! grow by ten megabytes under load sets `MALLOC_ARENA_MAX=1`, or calls `mallopt`, as `kifa` does.
 
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
