@@ -169,11 +169,16 @@ pub(crate) fn disk_of(segments: &[&Segment]) -> SimDisk {
     disk
 }
 
-/// Replays; returns the LSNs of the entries with what replay found.
+/// Replays all of it; returns the LSNs of the entries with what replay found.
 fn replayed(disk: &SimDisk, manifest: &Manifest) -> Result<(Vec<u64>, Replay), Error> {
+    replayed_by(disk, manifest, Extent::Whole)
+}
+
+/// As [`replayed`], reading no more than this.
+fn replayed_by(disk: &SimDisk, manifest: &Manifest, extent: Extent) -> Result<(Vec<u64>, Replay), Error> {
     let files = WalFiles::scan(&*disk.vfs(), STORE, manifest.first_segment)?;
     let mut lsns = Vec::new();
-    let replay = replay(&files, manifest, Extent::Whole, &mut |seen| {
+    let replay = replay(&files, manifest, extent, &mut |seen| {
         for entry in seen.group.entries() {
             assert_eq!(entry.payload, format!("entry {}", entry.lsn).as_bytes());
             lsns.push(entry.lsn.0);

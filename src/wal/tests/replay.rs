@@ -363,13 +363,8 @@ fn who_reads_briefly_passes_by_what_is_in_tables_and_checks_what_is_not() {
     let behind = segment.group(3, durable(6));
     let manifest = Manifest { checkpoint_lsn: Lsn(4), ..Manifest::birth(STORE) };
     let read = |segment: &Segment, extent| {
-        let files = WalFiles::scan(&*disk_of(&[segment]).vfs(), STORE, 1).expect("it can be listed");
-        let mut lsns = Vec::new();
-        let replay = replay(&files, &manifest, extent, &mut |seen| {
-            lsns.extend(seen.group.entries().map(|entry| entry.lsn.0));
-            Ok(())
-        });
-        replay.map(|replay| (lsns, replay.next_lsn, replay.durable_lsn, replay.tail))
+        let replayed = replayed_by(&disk_of(&[segment]), &manifest, extent);
+        replayed.map(|(lsns, replay)| (lsns, replay.next_lsn, replay.durable_lsn, replay.tail))
     };
     let body = |offset: u64| (offset + 150) as usize;
     let found = (vec![4, 5, 6, 7, 8, 9], Lsn(10), Lsn(6), Tail::Open);
@@ -397,13 +392,8 @@ fn who_asks_up_to_a_time_passes_by_what_is_later_and_proven() {
     let unproven = segment.group(3, durable(9));
     segment.group(3, durable(9));
     let read = |segment: &Segment, to_ns| {
-        let files = WalFiles::scan(&*disk_of(&[segment]).vfs(), STORE, 1).expect("it can be listed");
-        let mut lsns = Vec::new();
-        let replay = replay(&files, &Manifest::birth(STORE), Extent::Brief { to_ns }, &mut |seen| {
-            lsns.extend(seen.group.entries().map(|entry| entry.lsn.0));
-            Ok(())
-        });
-        replay.map(|replay| (lsns, replay.next_lsn, replay.durable_lsn))
+        let replayed = replayed_by(&disk_of(&[segment]), &Manifest::birth(STORE), Extent::Brief { to_ns });
+        replayed.map(|(lsns, replay)| (lsns, replay.next_lsn, replay.durable_lsn))
     };
     let mut body = |offset: u64| segment.bytes[offset as usize + 150] ^= 1;
     body(later);
@@ -414,9 +404,9 @@ fn who_asks_up_to_a_time_passes_by_what_is_later_and_proven() {
     assert_eq!(read(&segment, 1003).expect("a torn tail"), (vec![1, 2, 3], Lsn(10), Lsn(6)));
 }
 
-/// The proof may lie in a later segment, and behind a clean close in the same one.
+/// The marker of a clean close proves, too. What is dead stays dead.
 #[test]
-fn headers_prove_across_segments_and_epochs_and_not_behind_a_recorded_end() {
+fn who_asks_up_to_a_time_reads_what_begins_an_epoch_and_nothing_dead() {
     let mut first = first_segment();
     first.group(2, durable(0));
     let closed = first.end();
@@ -429,16 +419,26 @@ fn headers_prove_across_segments_and_epochs_and_not_behind_a_recorded_end() {
     let mut second = Segment::new(2, 3, end, 2, None);
     second.group(1, durable(4));
     let read = |first: &Segment, second: &Segment| {
-        let files = WalFiles::scan(&*disk_of(&[first, second]).vfs(), STORE, 1).expect("it can be listed");
-        let mut lsns = Vec::new();
-        let replay = replay(&files, &Manifest::birth(STORE), Extent::Brief { to_ns: 1000 }, &mut |seen| {
-            lsns.extend(seen.group.entries().map(|entry| entry.lsn.0));
-            Ok(())
-        });
-        replay.map(|replay| (lsns, replay.next_lsn))
+        let brief = Extent::Brief { to_ns: 1000 };
+        let replayed = replayed_by(&disk_of(&[first, second]), &Manifest::birth(STORE), brief);
+        replayed.map(|(lsns, replay)| (lsns, replay.next_lsn))
     };
     // The group that begins an epoch has a record, and is read.
     assert_eq!(read(&first, &second).expect("it is sound"), (vec![3, 4, 5], Lsn(6)));
     first.bytes[in_second_epoch as usize + 150] ^= 1;
     assert!(matches!(read(&first, &second), Err(Error::Corrupt(_))));
+}
+
+/// The proof may lie in a later segment.
+#[test]
+fn headers_prove_across_segments() {
+    let mut first = first_segment();
+    let passed = first.group(2, durable(0));
+    let mut second = Segment::new(2, 1, first.end(), 0, None);
+    second.group(1, durable(2));
+    first.bytes[passed as usize + 150] ^= 1;
+    let read = |extent| replayed_by(&disk_of(&[&first, &second]), &Manifest::birth(STORE), extent);
+    let (lsns, replay) = read(Extent::Brief { to_ns: 1000 }).expect("what is damaged is not asked for");
+    assert_eq!((lsns, replay.next_lsn, replay.durable_lsn), (vec![3], Lsn(4), Lsn(2)));
+    assert!(matches!(read(BRIEF), Err(Error::Corrupt(_))));
 }
