@@ -51,7 +51,7 @@ use exit::{Exit, Failure};
 
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    allocator::share_one_arena();
+    allocator::hold_little();
     crate::daemon::signals::outlive_the_file_size_limit();
     let args: Vec<OsString> = args.into_iter().collect();
     let outcome = match parse(&args) {

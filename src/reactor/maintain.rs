@@ -67,6 +67,8 @@ struct Frozen {
 #[derive(Default)]
 pub(super) struct Maintenance {
     frozen: Option<Frozen>,
+    /// What was flushed last, for its memory.
+    flushed: Option<MemTable>,
     flush: Option<Job<()>>,
     /// What is packed of the open memtable, unless `packing` has it, and the number of the table that it is packed for.
     ahead: Option<Ahead>,
@@ -138,6 +140,7 @@ impl Core {
         if poll_job(&mut self.maintenance.flush)?.is_some() {
             let frozen = self.maintenance.frozen.take().expect("a flush has a frozen memtable");
             self.release_segments(frozen.first_segment);
+            self.maintenance.flushed = Arc::into_inner(frozen.memtable);
             self.maintenance.merge_is_due = true;
             self.maintenance.retention.look_soon();
         }
@@ -196,7 +199,8 @@ impl Core {
             return;
         }
         let Some(active) = &self.wal.active else { return };
-        let next = MemTable::with_capacity(self.options.memtable_bytes);
+        let flushed = self.maintenance.flushed.take().unwrap_or_default();
+        let next = MemTable::in_place_of(flushed, self.options.memtable_bytes);
         let memtable = std::mem::replace(&mut self.memtable, next);
         let excess = self.clock_steps.len().saturating_sub(CLOCK_STEPS_MAX);
         self.clock_steps.drain(..excess);
