@@ -25,7 +25,7 @@ use crate::io::fs::StoreDir;
 use crate::io::fs::{RealEnv, RealVfs, open_backend};
 use crate::io::lock::StoreLock;
 use crate::io::{Env, Vfs};
-use crate::options::Options;
+use crate::options::{CpuAffinity, Options};
 #[cfg(all(feature = "cli", unix))]
 use crate::reactor::gauges::Gauges;
 use crate::reactor::helper::Threads;
@@ -450,13 +450,28 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     tracing::info!("{}, {} syncs, {direct}", info.name, info.sync_method);
     let env: Arc<dyn Env> = Arc::new(RealEnv);
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|cause| Error::io("open", dir, cause))?);
-    let helper = Box::new(Threads::start().map_err(|cause| Error::io("start a thread for", dir, cause))?);
+    let threads = Threads::start(options.cpu_affinity, dir);
+    let helper = Box::new(threads.map_err(|cause| Error::io("start a thread for", dir, cause))?);
+    // Behind the start of its helpers: they have what this thread was allowed.
+    settle_on(options.cpu_affinity)?;
     let ops: Rc<Ops> = Ops::new(backend, env, helper);
     // Directories that are made while it opens inherit it.
     write_in_place(dir, &[("", true)]);
     let core = open(&ops, vfs, options)?;
     write_in_place(dir, &[(crate::wal::DIR, true), (crate::sstable::DIR, false)]);
     Ok(core)
+}
+
+/// Keeps this thread, the reactor, where it is wanted.
+fn settle_on(affinity: CpuAffinity) -> Result<()> {
+    let CpuAffinity::Reactor(cpu) = affinity else { return Ok(()) };
+    #[cfg(target_os = "linux")]
+    let pinned = crate::io::processors::pin(cpu);
+    #[cfg(not(target_os = "linux"))]
+    let pinned = Err(std::io::Error::other("threads are not pinned on this system"));
+    pinned.map_err(|cause: std::io::Error| {
+        Error::InvalidOption(format!("cpu_affinity is processor {cpu}, and the reactor cannot run there: {cause}"))
+    })
 }
 
 /// The log's segments and the manifest's reserve are filled beforehand, so that writing over them needs no space. On btrfs

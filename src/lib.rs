@@ -83,7 +83,8 @@
 //! own tests. `examples/embed.rs` is a whole program.
 //!
 //! These threads hand memory to each other, of which glibc's allocator keeps some for each of them: a program that should not
-//! grow by ten megabytes under load sets `MALLOC_ARENA_MAX=1`, or calls `mallopt`, as `kifa` does.
+//! grow by ten megabytes and more under load sets `MALLOC_ARENA_MAX=1` and `MALLOC_MMAP_THRESHOLD_=131072`, or calls `mallopt`,
+//! as `kifa` does. A tenth of the speed of a full load is the price of the second.
 
 // Tests look at the real machine; what must be simulated is fenced off in everything else (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -141,7 +142,7 @@ pub use error::{Damage, Error, Result};
 pub use format::manifest::Expired;
 pub use format::{ClockStep, ENTRY_PAYLOAD_BYTES_MAX, FlushMode, Gap, GapCause, Lsn};
 pub use io::SyncMethod;
-pub use options::{Compression, IoBackend, OnFull, Options};
+pub use options::{Compression, CpuAffinity, IoBackend, OnFull, Options};
 pub use query::{EntryRef, Notice, Reader, Scan, ScanRange, StoreStats};
 pub use reactor::stats::{LogStats, RecoveryStats};
 #[cfg(feature = "sim")]

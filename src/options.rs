@@ -43,6 +43,35 @@ pub enum Compression {
     Zstd,
 }
 
+/// Which processors the threads of a log run on.
+///
+/// The threads that build and merge tables never get one that the thread that opened the log was not allowed. Where appends
+/// wait for a table, the next piece of work on it may run on any of those.
+///
+/// One producer that waits for each confirmation is best placed on the reactor's processor, and the reactor on the one that
+/// takes the disk's interrupts (/proc/interrupts):
+///
+/// ```
+/// use kifa::{CpuAffinity, Options};
+///
+/// let mut options = Options::default();
+/// assert_eq!(options.cpu_affinity, CpuAffinity::Auto);
+/// options.cpu_affinity = CpuAffinity::Reactor(1); // and the producer pins itself to 1, behind Log::open
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CpuAffinity {
+    /// Threads that build and merge tables keep off the processor that takes the disk's interrupts, where the disk has one
+    /// queue, one processor takes most of them, and the system tells (Linux: /sys). All others run where the system puts them.
+    #[default]
+    Auto,
+    /// All run where the system puts them.
+    Off,
+    /// The reactor runs on this processor, counted from 0, and those threads on the others. Linux only: elsewhere, and
+    /// where the process may not run on it, the log is not opened ([`Error::InvalidOption`]).
+    Reactor(usize),
+}
+
 /// What becomes of appends while the disk is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -98,6 +127,8 @@ pub struct Options {
     pub io_backend: IoBackend,
     /// How a durable write reaches the device. Default: auto.
     pub sync_method: SyncMethod,
+    /// Which processors the log's threads run on. Default: auto.
+    pub cpu_affinity: CpuAffinity,
 }
 
 impl Default for Options {
@@ -116,6 +147,7 @@ impl Default for Options {
             on_full: OnFull::default(),
             io_backend: IoBackend::default(),
             sync_method: SyncMethod::default(),
+            cpu_affinity: CpuAffinity::default(),
         }
     }
 }

@@ -23,6 +23,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("storage.compression", "How tables are compressed; zstd takes half the space of lz4 for JSON, at twice the cost"),
     ("storage.on_full", "On a full disk: appends wait until there is room, or are refused (ERR full)"),
     ("storage.io_backend", "Who does the I/O; auto is io_uring where the kernel allows it"),
+    (
+        "storage.cpu_affinity",
+        "Keep work on tables off the processor that takes the disk's interrupts (auto), or leave it to the system (off)",
+    ),
     ("retention.max_age", "Delete tables whose youngest entry is older than this, oldest first; 0: never"),
     ("retention.max_size_mib", "Delete the oldest tables while the store takes more room than this; 0: never"),
     ("retention.min_free_mib", "Delete the oldest tables while the file system has less room than this; 0: never"),

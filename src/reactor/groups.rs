@@ -54,6 +54,7 @@ impl Core {
         self.blocked = true;
         // What is confirmed is not held back: it would be at risk for as long as the tables have no room.
         if self.is_stalled() && !open.has_confirmed {
+            self.ops.hurry();
             return false;
         }
         let unsynced = || self.in_flight.iter().filter(|group| group.durability == Durability::None);

@@ -2,7 +2,8 @@
 //!
 //! Three lanes, each a thread of its own with a bounded queue: what appends may come to wait for (a flush) never waits behind
 //! a merge. All of them give way to the reactor and to producers where processors are short: appends that outrun a flush
-//! wait for it, and leave it the processor. Work is deterministic: where it runs changes nothing about what it yields, so
+//! wait for it, and leave it the processor. They keep off the processor where confirmations arrive, unless appends wait for a
+//! flush ([`processors`](crate::io::processors)). Work is deterministic: where it runs changes nothing about what it yields, so
 //! the simulator, recovery and snapshots run it where they are ([`Inline`]).
 //!
 //! Proof: `engine`'s tests run on the threads, the crash campaign in `sim` inline.
@@ -10,9 +11,16 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+#[cfg(target_os = "linux")]
+use crate::io::processors::Placement;
+use crate::options::CpuAffinity;
 
 /// Who waits for a piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +38,9 @@ type Work = Box<dyn FnOnce() + Send>;
 /// Runs work, one piece of a lane after the other.
 pub(crate) trait Helper {
     fn run(&self, lane: Lane, work: Work);
+
+    /// Appends wait for a flush.
+    fn hurry(&self);
 }
 
 /// Pieces of work that may wait in front of a thread.
@@ -40,14 +51,21 @@ pub(crate) struct Threads {
     foreground: Worker,
     ahead: Worker,
     background: Worker,
+    /// Times that appends have waited.
+    stalls: Arc<AtomicU64>,
 }
 
 impl Threads {
-    pub(crate) fn start() -> io::Result<Threads> {
+    /// For the log in `dir`.
+    pub(crate) fn start(affinity: CpuAffinity, dir: &Path) -> io::Result<Threads> {
+        let stalls = Arc::new(AtomicU64::new(0));
+        let start = |name, stalls| Worker::start(name, Place { affinity, dir: dir.to_owned(), stalls });
         Ok(Threads {
-            foreground: Worker::start("kifa-flush")?,
-            ahead: Worker::start("kifa-pack")?,
-            background: Worker::start("kifa-merge")?,
+            foreground: start("kifa-flush", Arc::clone(&stalls))?,
+            ahead: start("kifa-pack", Arc::clone(&stalls))?,
+            // Nobody waits for merges.
+            background: start("kifa-merge", Arc::default())?,
+            stalls,
         })
     }
 }
@@ -62,6 +80,18 @@ impl Helper for Threads {
         let sender = worker.work.as_ref().expect("the worker lives as long as the reactor");
         sender.send(work).expect("the worker's thread runs until the sender is gone");
     }
+
+    fn hurry(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What decides where a worker runs.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "elsewhere the system decides"))]
+struct Place {
+    affinity: CpuAffinity,
+    dir: PathBuf,
+    stalls: Arc<AtomicU64>,
 }
 
 /// One thread and its queue.
@@ -71,13 +101,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(name: &str) -> io::Result<Worker> {
+    fn start(name: &str, place: Place) -> io::Result<Worker> {
         let (work, jobs) = bounded::<Work>(WAITING_MAX);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             give_way();
-            for job in jobs {
-                job();
-            }
+            work_off(jobs, &place);
         })?;
         Ok(Worker { work: Some(work), thread: Some(thread) })
     }
@@ -90,6 +118,21 @@ impl Drop for Worker {
             let _ = thread.join();
         }
     }
+}
+
+/// Does what comes, until there is nobody left to ask for more.
+#[cfg(target_os = "linux")]
+fn work_off(jobs: Receiver<Work>, place: &Place) {
+    let mut placement = Placement::of_helper(place.affinity, &place.dir);
+    for job in jobs {
+        placement.look(place.stalls.load(Ordering::Relaxed));
+        job();
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn work_off(jobs: Receiver<Work>, _: &Place) {
+    jobs.into_iter().for_each(|job| job());
 }
 
 /// How much less of a busy processor than others this thread gets: a tenth.
@@ -112,4 +155,6 @@ impl Helper for Inline {
     fn run(&self, _: Lane, work: Work) {
         work();
     }
+
+    fn hurry(&self) {}
 }

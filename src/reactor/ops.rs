@@ -173,6 +173,11 @@ impl Ops {
         poll_fn(|_| if self.env.mono_ns() < deadline { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
+    /// Appends wait for work of the helper.
+    pub(crate) fn hurry(&self) {
+        self.helper.hurry();
+    }
+
     /// Runs `work` on the helper; a panic there goes on here.
     pub(crate) async fn offload<T: Send + 'static>(&self, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> T {
         let slot = Arc::new(Mutex::new(None));

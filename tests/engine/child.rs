@@ -72,6 +72,7 @@ fn role() {
         "append" => append_until_killed(&dir, &out, arg),
         "rotate" => abort_at_rotation(&dir, &out),
         "scan" => scan(&dir, &out),
+        "pinned" => crate::affinity::pinned(&dir, arg),
         other => panic!("there is no role {other}"),
     }
 }

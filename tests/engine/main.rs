@@ -6,6 +6,7 @@
 // These tests look at the real machine: its clock, its threads, its processes.
 #![allow(clippy::disallowed_methods)]
 
+mod affinity;
 mod append;
 mod child;
 mod damage;

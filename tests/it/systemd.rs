@@ -361,8 +361,19 @@ fn the_unit_restarts_what_a_restart_can_mend() {
     for code in value("RestartPreventExitStatus").split(' ').chain(value("SuccessExitStatus").split(' ')) {
         assert!(help.text().lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))), "{code}");
     }
+}
+
+/// Catches a sandbox that takes away what kifa would then quietly do without.
+#[test]
+fn the_unit_allows_the_calls_that_make_it_fast() {
+    let unit = shipped("kifa.service");
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         assert!(unit.lines().any(|line| line.starts_with("SystemCallFilter=@") && line.contains(call)), "{call}");
+    }
+    // Of @resources, which is refused, what helpers need comes behind the refusal.
+    let refusal = unit.find("SystemCallFilter=~").unwrap();
+    for call in ["setpriority", "sched_setaffinity"] {
+        assert!(unit[refusal..].lines().skip(1).any(|line| line.contains(call)), "{call}");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::sources::{Defaults, FileSource, FileStart, FileWatch, Listene
 use crate::config::value::{Rule, Value};
 use crate::format::FlushMode;
 use crate::io::SyncMethod;
-use crate::options::{Compression, IoBackend, OnFull};
+use crate::options::{Compression, CpuAffinity, IoBackend, OnFull};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 const DAY_S: u64 = 86_400;
 
 /// Every setting. The ranges of the library's options are repeated here in the units of the keys; a test compares them.
-pub(crate) static KEYS: [Key; 33] = [
+pub(crate) static KEYS: [Key; 34] = [
     Key {
         table: "storage",
         name: "memtable_flush_threshold_mib",
@@ -71,6 +71,20 @@ pub(crate) static KEYS: [Key; 33] = [
                 "uring" => IoBackend::Uring,
                 "portable" => IoBackend::Portable,
                 _ => IoBackend::Auto,
+            }
+        },
+    },
+    Key {
+        table: "storage",
+        name: "cpu_affinity",
+        env: "KIFA_CPU_AFFINITY",
+        flag: None,
+        rule: Rule::Words(&["auto", "off"]),
+        default: "auto",
+        apply: |config, value| {
+            config.options.cpu_affinity = match value.word() {
+                "off" => CpuAffinity::Off,
+                _ => CpuAffinity::Auto,
             }
         },
     },
