@@ -1,13 +1,15 @@
 //! What does a confirmed append cost, by mode and number of producers, and what do pipelined appends reach?
 //!
-//! One blocking producer is criterion's: each of its samples appends as often as criterion asks, and writes as many raw
-//! blocks on both sides of that, so that the ratio is of the same moment. Many producers and pipelined appends are slices of
-//! time in turns with raw ones. Rotation, segment preparation and table flushes go on within the engine's slices.
+//! One blocking producer is criterion's, and the thread that writes the raw blocks: each sample appends as often as criterion
+//! asks, and writes as many raw blocks on both sides of that, so that the ratio is of the same moment. Many producers and
+//! pipelined appends are slices of time in turns with raw ones. Rotation, segment preparation and table flushes go on within
+//! the engine's slices and samples: those of batches hold many, those of single appends, which fill a memtable in five, their
+//! share.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
-use criterion::Throughput;
+use criterion::{SamplingMode, Throughput};
 use kifa::bench::load::{Blocking, pipelined, settle};
 use kifa::bench::{Histogram, Measured, ProcessIo, Raw, median, turns};
 use kifa::{FlushMode, Log};
@@ -75,6 +77,9 @@ fn one_producer(bench: &mut Bench, case: &Case, logs: &[Log; 2]) {
     let mut criterion = bench.criterion();
     let mut group = criterion.benchmark_group(case.name);
     group.throughput(Throughput::Elements(case.load.batch as u64));
+    if !bench.is_quick {
+        group.sampling_mode(SamplingMode::Flat).sample_size(12).measurement_time(Duration::from_secs(8));
+    }
     let mut measured = Vec::new();
     let mut texts = Vec::new();
     for ((backend, _), log) in BACKENDS.iter().zip(logs) {
@@ -90,6 +95,7 @@ fn one_producer(bench: &mut Bench, case: &Case, logs: &[Log; 2]) {
                 };
                 let before = sample();
                 let rate = case.load.count(log, &bench.payloads, iterations, &mut own).expect("the log goes on");
+                settle();
                 let around = (before + sample()) / 2.0;
                 values.push(rate.per_second());
                 raws.push(around);

@@ -17,35 +17,21 @@ pub struct Blocking {
     pub batch: usize,
 }
 
-/// When producers stop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Until {
-    Elapsed(Duration),
-    /// Of one producer.
-    Batches(u64),
-}
-
 impl Blocking {
-    /// Appends for as long as `limit`, each producer at least once; the count is entries.
+    /// Appends for as long as `limit`, each producer at least once; the count is entries. One producer is the calling thread:
+    /// in a program it has been there for long, and the system has found out where to run it. Several are new threads.
     ///
     /// # Errors
     /// The log's.
     pub fn run(self, log: &Log, payloads: &Payloads, limit: Duration, latencies: &mut Histogram) -> Result<Rate> {
-        self.drive(log, payloads, Until::Elapsed(limit), latencies)
-    }
-
-    /// Appends `batches` batches for each producer; the count is entries.
-    ///
-    /// # Errors
-    /// The log's.
-    pub fn count(self, log: &Log, payloads: &Payloads, batches: u64, latencies: &mut Histogram) -> Result<Rate> {
-        self.drive(log, payloads, Until::Batches(batches), latencies)
-    }
-
-    fn drive(self, log: &Log, payloads: &Payloads, until: Until, latencies: &mut Histogram) -> Result<Rate> {
         let begin = Instant::now();
+        let is_over = |_| begin.elapsed() >= limit;
+        if self.producers == 1 {
+            return self.produce_here(log, payloads, is_over, latencies);
+        }
         let produced: Vec<Result<(u64, Histogram)>> = thread::scope(|scope| {
-            let start = |producer| scope.spawn(move || self.produce(log, payloads, producer, begin, until));
+            let start =
+                |producer| scope.spawn(move || self.produce(log, payloads, producer, |_| begin.elapsed() >= limit));
             let producers: Vec<_> = (0..self.producers).map(start).collect();
             producers.into_iter().map(|thread| thread.join().expect("a producer does not panic")).collect()
         });
@@ -59,20 +45,41 @@ impl Blocking {
         Ok(Rate { count, elapsed })
     }
 
+    /// Appends `batches` batches as the one producer, on the calling thread; the count is entries.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn count(self, log: &Log, payloads: &Payloads, batches: u64, latencies: &mut Histogram) -> Result<Rate> {
+        self.produce_here(log, payloads, |done| done >= batches, latencies)
+    }
+
+    fn produce_here(
+        self,
+        log: &Log,
+        payloads: &Payloads,
+        is_enough: impl Fn(u64) -> bool,
+        latencies: &mut Histogram,
+    ) -> Result<Rate> {
+        let begin = Instant::now();
+        let (batches, own) = self.produce(log, payloads, 0, is_enough)?;
+        latencies.merge(&own);
+        Ok(Rate { count: batches * self.batch as u64, elapsed: begin.elapsed() })
+    }
+
+    /// Appends until as many batches are enough.
     fn produce(
         self,
         log: &Log,
         payloads: &Payloads,
         producer: usize,
-        begin: Instant,
-        until: Until,
+        is_enough: impl Fn(u64) -> bool,
     ) -> Result<(u64, Histogram)> {
         let mut latencies = Histogram::default();
         let mut batch = Batch::new();
         let mut batches = 0;
         // Producers begin at different entries, so that what they store differs.
         let mut number = producer * 1000;
-        let mut now = begin.elapsed();
+        let mut now = Instant::now();
         loop {
             if self.batch == 1 {
                 log.append(payloads.get(number))?;
@@ -85,13 +92,9 @@ impl Blocking {
             }
             number += self.batch;
             batches += 1;
-            let before = std::mem::replace(&mut now, begin.elapsed());
+            let before = std::mem::replace(&mut now, Instant::now());
             latencies.add(now - before);
-            let is_done = match until {
-                Until::Elapsed(limit) => now >= limit,
-                Until::Batches(max) => batches >= max,
-            };
-            if is_done {
+            if is_enough(batches) {
                 return Ok((batches, latencies));
             }
         }
