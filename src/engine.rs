@@ -25,10 +25,10 @@ use crate::io::fs::StoreDir;
 use crate::io::fs::{RealEnv, RealVfs, open_backend};
 use crate::io::lock::StoreLock;
 use crate::io::{Env, Vfs};
-use crate::options::{CpuAffinity, Options};
+use crate::options::Options;
 #[cfg(all(feature = "cli", unix))]
 use crate::reactor::gauges::Gauges;
-use crate::reactor::helper::Threads;
+use crate::reactor::helper::{Threads, settle_on};
 use crate::reactor::open::open;
 use crate::reactor::ops::Ops;
 #[cfg(feature = "cli")]
@@ -460,18 +460,6 @@ fn start(dir: &Path, options: Options, lock: &StoreLock) -> Result<Core> {
     let core = open(&ops, vfs, options)?;
     write_in_place(dir, &[(crate::wal::DIR, true), (crate::sstable::DIR, false)]);
     Ok(core)
-}
-
-/// Keeps this thread, the reactor, where it is wanted.
-fn settle_on(affinity: CpuAffinity) -> Result<()> {
-    let CpuAffinity::Reactor(cpu) = affinity else { return Ok(()) };
-    #[cfg(target_os = "linux")]
-    let pinned = crate::io::processors::pin(cpu);
-    #[cfg(not(target_os = "linux"))]
-    let pinned = Err(std::io::Error::other("threads are not pinned on this system"));
-    pinned.map_err(|cause: std::io::Error| {
-        Error::InvalidOption(format!("cpu_affinity is processor {cpu}, and the reactor cannot run there: {cause}"))
-    })
 }
 
 /// The log's segments and the manifest's reserve are filled beforehand, so that writing over them needs no space. On btrfs

@@ -3,9 +3,9 @@
 //! Entries lie as they did in their group, one after the other in LSN order, in chunks of one size, a sixteenth of what a
 //! table holds: adding a group is a copy or two, nothing is ever moved, and a table takes over the chunks of one that is not
 //! needed any more. (Giving them back and asking for them again costs a twentieth of the speed under full load. One large
-//! piece of memory for each table made the process hold two of them more than it used.) Whoever builds a table walks it from front to back. Nothing is ever searched here but the chunk of a position, so
-//! there is no index of entries. A chunk that is full never changes any more, and may be looked at from another thread
-//! while entries are added behind it.
+//! piece of memory for each table made the process hold two of them more than it used.) Whoever builds a table walks it from
+//! front to back. Nothing is ever searched here but the chunk of a position, so there is no index of entries. A chunk that is
+//! full never changes any more, and may be looked at from another thread while entries are added behind it.
 //! Bounded by its owner, which freezes it at `memtable_bytes` and holds at most one frozen one beside it.
 //!
 //! Proof: the tests below, and `engine`'s.

@@ -25,13 +25,12 @@ impl Blocking {
     /// The log's.
     pub fn run(self, log: &Log, payloads: &Payloads, limit: Duration, latencies: &mut Histogram) -> Result<Rate> {
         let begin = Instant::now();
-        let is_over = |_| begin.elapsed() >= limit;
+        let is_over = move |_| begin.elapsed() >= limit;
         if self.producers == 1 {
             return self.produce_here(log, payloads, is_over, latencies);
         }
         let produced: Vec<Result<(u64, Histogram)>> = thread::scope(|scope| {
-            let start =
-                |producer| scope.spawn(move || self.produce(log, payloads, producer, |_| begin.elapsed() >= limit));
+            let start = |producer| scope.spawn(move || self.produce(log, payloads, producer, is_over));
             let producers: Vec<_> = (0..self.producers).map(start).collect();
             producers.into_iter().map(|thread| thread.join().expect("a producer does not panic")).collect()
         });

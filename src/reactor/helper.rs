@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::error::{Error, Result};
 #[cfg(target_os = "linux")]
 use crate::io::processors::Placement;
 use crate::options::CpuAffinity;
@@ -118,6 +119,18 @@ impl Drop for Worker {
             let _ = thread.join();
         }
     }
+}
+
+/// Keeps the reactor, whose thread calls this behind the start of its helpers, where it is wanted.
+pub(crate) fn settle_on(affinity: CpuAffinity) -> Result<()> {
+    let CpuAffinity::Reactor(cpu) = affinity else { return Ok(()) };
+    #[cfg(target_os = "linux")]
+    let pinned = crate::io::processors::pin(cpu);
+    #[cfg(not(target_os = "linux"))]
+    let pinned = Err(io::Error::other("threads are not pinned on this system"));
+    pinned.map_err(|cause: io::Error| {
+        Error::InvalidOption(format!("cpu_affinity is processor {cpu}, and the reactor cannot run there: {cause}"))
+    })
 }
 
 /// Does what comes, until there is nobody left to ask for more.
