@@ -251,6 +251,10 @@ impl ReadAt for RealFile {
         sys::forget_cached(&self.0);
     }
 
+    fn forget_before(&self, offset: u64) {
+        sys::drop_cached(&self.0, 0, offset);
+    }
+
     fn read_ahead(&self, is_wanted: bool) {
         sys::read_ahead(&self.0, is_wanted);
     }

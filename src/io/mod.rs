@@ -183,6 +183,10 @@ pub(crate) trait ReadAt: Send {
     /// have flipped on its way into the cache, and damage is believed only when it is found twice.
     fn forget(&self) {}
 
+    /// Lets go of what is cached in front of `offset`, as far as the system can: for who reads a big file once, from front
+    /// to back.
+    fn forget_before(&self, _offset: u64) {}
+
     /// Has the system read ahead of what it is asked for, as it does anyway, or not: for who hops over most of the file.
     fn read_ahead(&self, _is_wanted: bool) {}
 }

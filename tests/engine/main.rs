@@ -8,6 +8,8 @@
 
 mod affinity;
 mod append;
+#[cfg(target_os = "linux")]
+mod cache;
 mod child;
 mod damage;
 mod fixture;

@@ -309,7 +309,7 @@ pub(crate) fn make_buffered(_file: &File) -> io::Result<()> {
 }
 
 /// Asks the page cache to forget a range; whether it was asked.
-#[cfg(all(target_os = "linux", feature = "cli"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn drop_cached(file: &File, offset: u64, len: u64) -> bool {
     let advice = rustix::fs::Advice::DontNeed;
     // A length of 0 would mean the rest of the file.
@@ -318,7 +318,7 @@ pub(crate) fn drop_cached(file: &File, offset: u64, len: u64) -> bool {
 }
 
 /// Only Linux's advice is known to be followed.
-#[cfg(all(not(target_os = "linux"), feature = "cli"))]
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn drop_cached(_file: &File, _offset: u64, _len: u64) -> bool {
     false
 }

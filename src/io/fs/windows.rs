@@ -169,7 +169,6 @@ pub(crate) fn make_buffered(_file: &File) -> io::Result<()> {
 }
 
 /// There is no such advice here.
-#[cfg(feature = "cli")]
 pub(crate) fn drop_cached(_file: &File, _offset: u64, _len: u64) -> bool {
     false
 }

@@ -1,7 +1,8 @@
-//! The decision table of [`super::replay`] and the plans of [`super::recovery`], on logs built by hand.
+//! The decision table of [`super::replay`] and the plans of [`super::recovery`], on logs built by hand; what the reader caches.
 //!
 //! Each test states what a reader would get wrong without the rule it guards.
 
+mod reader;
 mod recovery;
 mod replay;
 
