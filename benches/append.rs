@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use criterion::{SamplingMode, Throughput};
-use kifa::bench::load::{Blocking, pipelined, settle};
+use kifa::bench::load::{Blocking, pipelined, rest, settle};
 use kifa::bench::{Histogram, Measured, ProcessIo, Raw, median, turns};
 use kifa::{FlushMode, Log};
 
@@ -151,7 +151,7 @@ fn pipeline(bench: &mut Bench, name: &str, batch: usize, target: Option<Target>)
         settle();
         let before = ProcessIo::now();
         let rate = pipelined(&log, &bench.payloads, entries, batch)?;
-        settle();
+        assert!(rest(), "the log merges without end");
         amplification.push((ProcessIo::now().written - before.written) as f64 / payload_bytes);
         log.close()?;
         remove(&dir);

@@ -107,7 +107,7 @@ pub struct Options {
     pub memtable_bytes: usize,
     /// Batches that may be handed over and not yet confirmed: 1 to 65,536. Default: 1024. A producer beyond it waits.
     pub channel_capacity: usize,
-    /// Neighbouring tables of similar size that are merged into one: 2 to 64. Default: 4.
+    /// Neighbouring tables of similar size that are merged into one: 2 to 64. Default: 8.
     pub compaction_threshold: usize,
     /// Whether tables are merged in the background. Default: yes.
     pub compaction_enabled: bool,
@@ -138,7 +138,7 @@ impl Default for Options {
             segment_bytes: 16 << 20,
             memtable_bytes: 4 << 20,
             channel_capacity: 1024,
-            compaction_threshold: 4,
+            compaction_threshold: 8,
             compaction_enabled: true,
             compression: Compression::default(),
             retention_max_age: None,

@@ -138,17 +138,28 @@ pub fn pipelined_for(log: &Log, payloads: &Payloads, limit: Duration, batch: usi
     Ok(total)
 }
 
-/// Waits until the log's background work has come to rest: this process writes nothing any more. At most two seconds.
+/// Lets the log's background work come to rest: this process writes nothing for a moment. At most two seconds.
 pub fn settle() {
-    const LOOK: Duration = Duration::from_millis(20);
+    is_quiet_for(Duration::from_millis(20), Duration::from_secs(2));
+}
+
+/// Waits until all is merged that is to be: this process writes nothing for half a second. Whether it came to that within a
+/// minute.
+#[must_use]
+pub fn rest() -> bool {
+    is_quiet_for(Duration::from_millis(500), Duration::from_secs(60))
+}
+
+fn is_quiet_for(quiet: Duration, limit: Duration) -> bool {
     let begin = Instant::now();
     let mut before = ProcessIo::now();
-    while begin.elapsed() < Duration::from_secs(2) {
-        thread::sleep(LOOK);
+    while begin.elapsed() < limit {
+        thread::sleep(quiet);
         let now = ProcessIo::now();
         if now.written == before.written {
-            return;
+            return true;
         }
         before = now;
     }
+    false
 }

@@ -32,7 +32,7 @@ fn flags_over_environment_over_file_over_defaults() {
     assert_eq!(config.options.segment_bytes, 4 << 20);
     assert_eq!(config.options.flush_mode, FlushMode::Emergency);
     assert_eq!(config.options.channel_capacity, 7);
-    assert_eq!(config.options.compaction_threshold, 4);
+    assert_eq!(config.options.compaction_threshold, 8);
     let settings: Vec<String> = config.settings().collect();
     assert!(settings.contains(&"wal.segment_size_mib is 4, from --segment-size-mib".to_owned()), "{settings:?}");
     assert!(

@@ -1,8 +1,8 @@
 //! Preparing, activating and recycling segment files.
 //!
 //! A segment is written with zeros and synced before it is used, in the background and paced, so that appends pay neither
-//! for allocation nor for unwritten extents; at most [`SPARES_WANTED`] are kept. One of them is for recovery: rotation
-//! takes a spare only if another is left.
+//! for allocation nor for unwritten extents: until there are [`SPARES_WANTED`]. One of them is for recovery: rotation takes a
+//! spare only if another is left. Of released segments [`SPARES_KEPT`] are kept.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,8 +19,11 @@ use crate::wal::files::Reusable;
 use crate::wal::writer::Active;
 use crate::wal::{self, DIR};
 
-/// Prepared files that are kept.
+/// Spares below which one is prepared.
 pub(crate) const SPARES_WANTED: usize = 2;
+/// Spares above which a released segment is removed. It is more, or a log under load would remove one segment and prepare
+/// another all the time: between a rotation and the release of what was rotated there is one less.
+pub(crate) const SPARES_KEPT: usize = 3;
 /// Zeros are written this much at a time, with a pause of [`PACE`] between two writes.
 const CHUNK_BYTES: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(1);

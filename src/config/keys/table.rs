@@ -32,7 +32,7 @@ pub(crate) static KEYS: [Key; 34] = [
         env: "KIFA_COMPACTION_THRESHOLD",
         flag: Some("--compaction-threshold"),
         rule: Rule::Integer { min: 2, max: 64 },
-        default: "4",
+        default: "8",
         apply: |config, value| config.options.compaction_threshold = value.integer() as usize,
     },
     Key {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::manifest::reserve;
 use crate::reactor::Core;
 use crate::reactor::ops::Ops;
-use crate::reactor::segments::{SPARES_WANTED, prepare, recycle};
+use crate::reactor::segments::{SPARES_KEPT, SPARES_WANTED, prepare, recycle};
 use crate::reactor::space::{RETRY, is_no_space, reserve_first, until_space};
 use crate::wal::files::Reusable;
 
@@ -28,7 +28,8 @@ impl Core {
             return;
         }
         let Some(released) = self.maintenance.released.pop_front() else { return };
-        let wanted = self.wal.spares.len() < SPARES_WANTED && released.bytes == self.options.segment_bytes;
+        let kept = if self.ops.waiting_for_space.get() == 0 { SPARES_KEPT } else { SPARES_WANTED };
+        let wanted = self.wal.spares.len() < kept && released.bytes == self.options.segment_bytes;
         let number = wanted.then(|| self.wal.next_number());
         let (ops, vfs) = (Rc::clone(&self.ops), Arc::clone(&self.vfs));
         self.maintenance.recycle =

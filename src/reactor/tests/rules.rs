@@ -1,5 +1,7 @@
 //! Rules of durability that no wrong entry gives away at once: each test here fails when its rule is taken out.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::error::Error;
 use crate::format::Lsn;
@@ -346,4 +348,23 @@ fn a_table_that_is_missing_or_short_is_damage() {
         harm(&disk, &table);
         assert!(matches!(Life::try_open(&disk, cautious()).err(), Some(Error::Corrupt(_))), "{table}");
     }
+}
+
+/// Under load a segment is released soon after it was full, and used again. A log that makes a new one all the same writes
+/// up to a tenth more than it has to, onto a card that wears out, and removes as many.
+#[test]
+fn under_load_segments_go_round_and_at_most_one_is_made() {
+    let mut life = Life::open(&SimDisk::new(1), Options { segment_bytes: 256 << 10, ..cautious() });
+    life.append_each(1, 10);
+    life.wait_for_spares();
+    let (mut active, mut made) = (BTreeSet::new(), BTreeSet::new());
+    while active.len() < 30 {
+        let (seq, _) = life.stage(100, 200);
+        while !life.is_confirmed(seq) {
+            life.step();
+            made.extend(life.disk.files().into_iter().filter(|path| path.ends_with(".wal.tmp")));
+        }
+        active.insert(life.active_path());
+    }
+    assert!(made.len() <= 1, "{made:?} were made");
 }
