@@ -26,6 +26,7 @@ pub(crate) mod conformance;
 pub(crate) mod fs;
 pub(crate) mod guard;
 pub(crate) mod lock;
+pub(crate) mod once;
 pub(crate) mod portable;
 pub(crate) mod processors;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::TableMeta;
 use crate::format::table::TableFacts;
 use crate::format::{FlushMode, StoreId};
+use crate::io::once::ReadOnce;
 use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
@@ -324,14 +325,17 @@ async fn write_wanted(
     let temporary = format!("{final_path}.tmp");
     ops.unlink(&temporary).await?;
     let file = ops.create(&temporary).await?;
-    let lane = if paced.is_some() { Lane::Background } else { Lane::Foreground };
+    let is_merge = paced.is_some();
+    let lane = if is_merge { Lane::Background } else { Lane::Foreground };
     let written = write_steps(ops, (file, &temporary), (lane, source), paced).await;
     ops.close(file).await;
     let written = async {
         let Some(meta) = written? else { return Ok(None) };
         let (expected, opener, shown) = (meta.clone(), Arc::clone(vfs), temporary.clone());
         ops.offload(lane, move || {
-            let table = open_table(&*opener, &shown, &expected, store)?;
+            // What a flush wrote is asked for soon, by readers and by a merge; what a merge wrote is mostly old.
+            let once = ReadOnce(&*opener);
+            let table = open_table(if is_merge { &once } else { &*opener }, &shown, &expected, store)?;
             table.verify_stored(&mut BlockBuf::default()).map_err(|cause| cause.into_error(&shown))
         })
         .await?;

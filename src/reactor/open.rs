@@ -18,6 +18,7 @@ use crate::format::group::HEADER_BYTES;
 use crate::format::manifest::Manifest;
 use crate::format::record::{LogEnd, Record};
 use crate::format::{BLOCK_BYTES, FlushMode, Gap, Lsn, StoreId};
+use crate::io::once::ReadOnce;
 use crate::io::{AlignedBuf, Durability, Vfs};
 use crate::manifest::{self, ManifestStore, reserve};
 use crate::options::Options;
@@ -90,7 +91,7 @@ pub(crate) fn open(ops: &Rc<Ops>, vfs: Arc<dyn Vfs>, options: Options) -> Result
         .ok_or_else(|| Error::io("open", "the manifest", io::ErrorKind::NotFound.into()))?;
     manifest::check_join(&manifest)?;
     check_tables(&*vfs, &manifest)?;
-    let files = WalFiles::scan(&*vfs, manifest.store, manifest.first_segment)?;
+    let files = WalFiles::scan(&ReadOnce(&*vfs), manifest.store, manifest.first_segment)?;
     let recovered = read(&files, &manifest, options.memtable_bytes)?;
     let last_timestamp_ns = match recovered.replay.last_timestamp_ns {
         0 => last_table_timestamp(&*vfs, &manifest)?,

@@ -131,10 +131,6 @@ impl ReadAt for File {
         self.file.forget();
     }
 
-    fn forget_before(&self, offset: u64) {
-        self.file.forget_before(offset);
-    }
-
     fn read_ahead(&self, is_wanted: bool) {
         self.file.read_ahead(is_wanted);
     }

@@ -24,18 +24,9 @@ pub(crate) struct Window {
     step: usize,
     /// Path of the file the window shows.
     path: String,
-    /// What it has moved over will not be asked for again.
-    once: bool,
 }
 
 impl Window {
-    /// A window for reading files once, from front to back: they do not stay in the page cache. Besides sparing memory, that
-    /// is faster, because a few pages that stay in the processor's cache take what the device brings, rather than as many
-    /// as the files have.
-    pub(crate) fn once() -> Window {
-        Window { once: true, ..Window::default() }
-    }
-
     /// Up to `len` bytes at `offset` (fewer only at the end of the file).
     pub(crate) fn get(&mut self, path: &str, file: &dyn ReadAt, offset: u64, len: usize) -> Result<&[u8]> {
         if self.find(path, offset).is_none_or(|skip| skip + len > self.bytes.len()) {
@@ -81,9 +72,6 @@ impl Window {
             }
         }
         self.bytes.truncate(filled);
-        if self.once {
-            file.forget_before(offset + filled as u64);
-        }
         Ok(())
     }
 

@@ -148,7 +148,7 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, extent: Extent, visi
     let mut walk = Walk {
         files,
         store: manifest.store,
-        window: if extent == Extent::Whole { Window::once() } else { Window::default() },
+        window: Window::default(),
         extent,
         checkpoint_lsn: manifest.checkpoint_lsn,
         out: Replay {
@@ -180,12 +180,7 @@ pub(crate) fn replay(files: &WalFiles, manifest: &Manifest, extent: Extent, visi
         walk.search_headless((0, 0), manifest.checkpoint_lsn.next())?;
     }
     for (index, link) in chain.iter().enumerate() {
-        let segment = &files.live[&link.segment];
-        walk.segment(segment, link.end, index == 0, visit)?;
-        if extent == Extent::Whole {
-            // What was read ahead of the window.
-            segment.file.forget();
-        }
+        walk.segment(&files.live[&link.segment], link.end, index == 0, visit)?;
     }
     damage.map_or(Ok(walk.out), Err)
 }

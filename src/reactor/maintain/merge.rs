@@ -17,6 +17,7 @@ use crate::format::manifest::{Manifest, TableMeta};
 use crate::format::table::{Codec, TableFacts};
 use crate::format::{FlushMode, StoreId};
 use crate::io::Vfs;
+use crate::io::once::ReadOnce;
 use crate::manifest::ManifestStore;
 use crate::planted::{Bug, planted};
 use crate::reactor::Core;
@@ -76,8 +77,10 @@ async fn merge(
     }
     let (metas, opener) = (inputs.to_vec(), Arc::clone(vfs));
     let opened = ops.offload(Lane::Background, move || -> Result<(Vec<Table>, TableFacts)> {
-        let tables: Vec<Table> =
-            metas.iter().map(|meta| open_table(&*opener, &path(meta.id), meta, store)).collect::<Result<_>>()?;
+        let tables: Vec<Table> = metas
+            .iter()
+            .map(|meta| open_table(&ReadOnce(&*opener), &path(meta.id), meta, store))
+            .collect::<Result<_>>()?;
         let facts = merged_facts(&tables);
         Ok((tables, facts))
     });

@@ -1,8 +1,7 @@
-//! The decision table of [`super::replay`] and the plans of [`super::recovery`], on logs built by hand; what the reader caches.
+//! The decision table of [`super::replay`] and the plans of [`super::recovery`], on logs built by hand.
 //!
 //! Each test states what a reader would get wrong without the rule it guards.
 
-mod reader;
 mod recovery;
 mod replay;
 
