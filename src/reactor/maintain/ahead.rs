@@ -25,7 +25,7 @@ use crate::sstable::TableBuilder;
 /// A memtable that is full to one part in this many is packed ahead.
 const BEGIN_SHARE: usize = 4;
 /// Bytes that may be packed ahead.
-const AHEAD_BYTES_MAX: usize = 768 << 10;
+const AHEAD_BYTES_MAX: usize = 1152 << 10;
 
 /// The front of the open memtable, packed.
 pub(super) struct Ahead {
