@@ -44,8 +44,6 @@ use crate::survey::pieces::place;
 use crate::wal::reader::{Window, read_group};
 use crate::{manifest, sstable, wal};
 
-/// Bytes of the log's table handed to the backend at once.
-const CHUNK_BYTES: usize = 256 << 10;
 /// How often the store may move on in the middle of it.
 const ATTEMPTS_MAX: u32 = 20;
 
@@ -216,7 +214,7 @@ fn copy_log(ops: &Rc<Ops>, vfs: &Arc<dyn Vfs>, view: View, taken: &mut Taken) ->
         floor_lsn: copy.floor_lsn,
     };
     let id = copy.next_table_id;
-    let mut builder = Some(TableBuilder::new(source.store, id, Codec::Lz4));
+    let mut builder = Some(TableBuilder::new(source.store, id, Codec::Lz4, Arc::clone(&ops.chunks)));
     let (mut parts, mut window) = (view.parts.clone().into_iter(), Window::default());
     let source: Source = Box::new(move || {
         let open = builder.as_mut().expect("there is no step behind the last one");
@@ -228,8 +226,9 @@ fn copy_log(ops: &Rc<Ops>, vfs: &Arc<dyn Vfs>, view: View, taken: &mut Taken) ->
             if entries.is_none() {
                 return Err(moved_on());
             }
-            if let Some(chunk) = open.take_chunk(CHUNK_BYTES) {
-                return Ok(Step::Chunk(chunk));
+            let chunks = open.take_chunks();
+            if !chunks.is_empty() {
+                return Ok(Step::Chunks(chunks));
             }
         }
         let (rest, meta) = builder.take().expect("as above").finish(&table_facts);

@@ -39,11 +39,13 @@ pub use place::{Place, ProcessIo};
 pub use raw::{Raw, read_bandwidth};
 pub use turns::{Measured, Rate, Slice, median, turns};
 
+use std::sync::Arc;
+
 use crate::format::Lsn;
 use crate::format::StoreId;
 use crate::format::entry::Entry;
 use crate::format::table::{Codec, TableFacts};
-use crate::sstable::TableBuilder;
+use crate::sstable::{Chunk, ChunkPool, TableBuilder};
 
 /// A flush that is faster than this comes from a cache that keeps its power, or did not happen.
 pub(crate) const FLUSH_TOO_FAST: std::time::Duration = std::time::Duration::from_micros(15);
@@ -53,13 +55,20 @@ pub const PAYLOAD_BYTES: usize = 200;
 
 /// Builds a table of `entries` entries in memory, as a flush does on its thread; returns the length of its file.
 pub fn build_table(payloads: &Payloads, entries: u64) -> u64 {
-    let mut builder = TableBuilder::new(StoreId([7; 16]), 1, Codec::Lz4);
+    let pool = Arc::new(ChunkPool::default());
+    let mut builder = TableBuilder::new(StoreId([7; 16]), 1, Codec::Lz4, Arc::clone(&pool));
     let mut bytes = 0;
+    let mut write = |chunks: Vec<Chunk>| {
+        for chunk in chunks {
+            bytes += chunk.len() as u64;
+            pool.give(chunk.into_parts().0);
+        }
+    };
     for number in 1..=entries {
         let payload = payloads.get(number as usize);
         builder.push(&Entry { lsn: Lsn(number), timestamp_ns: number, source: 0, payload });
-        bytes += builder.take_chunk(256 << 10).map_or(0, |chunk| chunk.len() as u64);
+        write(builder.take_chunks());
     }
-    let (rest, _) = builder.finish(&TableFacts::default());
-    bytes + rest.len() as u64
+    write(builder.finish(&TableFacts::default()).0);
+    bytes
 }

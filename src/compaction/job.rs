@@ -5,26 +5,22 @@
 //! codec than the store is set to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::format::StoreId;
 use crate::format::manifest::TableMeta;
 use crate::format::table::{Codec, TableFacts};
-use crate::io::AlignedBuf;
-use crate::sstable::{BlockBuf, Table, TableBuilder, TableError};
+use crate::sstable::{BlockBuf, Chunk, ChunkPool, Table, TableBuilder, TableError};
 
 /// Blocks with fewer raw bytes than this are packed together.
 const SMALL_BLOCK_RAW_BYTES: usize = 16 << 10;
-/// Least bytes of a [`Step::Chunk`]: large enough for a device, small enough to give way to appends in between, and held
-/// twice for a moment.
-const CHUNK_BYTES_MIN: usize = 256 << 10;
 
 /// What a step yields. All bytes of both are to be written, each behind those before, the first at offset 0.
-#[derive(Debug)]
 pub(crate) enum Step {
     /// More of the merged table.
-    Chunk(AlignedBuf),
+    Chunks(Vec<Chunk>),
     /// The rest of it, and what the manifest says of it. The job is over.
-    Done(AlignedBuf, TableMeta),
+    Done(Vec<Chunk>, TableMeta),
 }
 
 /// An input that cannot be read. Nothing may be built on what the job has yielded.
@@ -63,21 +59,21 @@ pub(crate) struct MergeJob {
 }
 
 impl MergeJob {
-    /// Merges `inputs` (live tables of one store, neighbours in LSN order) into table `id`.
+    /// Merges `inputs` (live tables of one store, neighbours in LSN order) into table `id`, in memory of `pool`.
     ///
     /// # Panics
     /// If there is no input, or they are of several stores or out of order: the manifest, against which they were
     /// opened, holds no such tables.
-    pub(crate) fn new(inputs: Vec<Table>, id: u64, codec: Codec, facts: TableFacts) -> MergeJob {
+    pub(crate) fn new(inputs: Vec<Table>, id: u64, codec: Codec, facts: TableFacts, pool: Arc<ChunkPool>) -> MergeJob {
         let store: StoreId = inputs.first().expect("a merge has inputs").store();
         let in_order = |pair: &[Table]| pair[0].store() == store && pair[0].meta().last_lsn < pair[1].meta().first_lsn;
         assert!(inputs.windows(2).all(in_order) && inputs.iter().all(|table| table.store() == store));
         let entry_count = inputs.iter().map(|table| table.meta().entry_count).sum();
-        let builder = Some(TableBuilder::new(store, id, codec));
+        let builder = Some(TableBuilder::new(store, id, codec, pool));
         MergeJob { inputs, facts, entry_count, builder, next: (0, 0), buf: BlockBuf::default() }
     }
 
-    /// Works until there is a chunk to write, or the end.
+    /// Works until there are chunks to write, or the end.
     ///
     /// # Panics
     /// If it is called again after [`Step::Done`] or an error.
@@ -88,9 +84,10 @@ impl MergeJob {
             self.next = if block + 1 < table.block_count() { (self.next.0, block + 1) } else { (self.next.0 + 1, 0) };
             copy_block(&mut builder, table, block, &mut self.buf)
                 .map_err(|cause| MergeError { table: table.meta().id, cause })?;
-            if let Some(chunk) = builder.take_chunk(CHUNK_BYTES_MIN) {
+            let chunks = builder.take_chunks();
+            if !chunks.is_empty() {
                 self.builder = Some(builder);
-                return Ok(Step::Chunk(chunk));
+                return Ok(Step::Chunks(chunks));
             }
         }
         let (rest, meta) = builder.finish(&self.facts);
@@ -119,6 +116,7 @@ mod tests {
     use super::*;
     use crate::format::table::{BLOCK_HEADER_BYTES, BLOCK_RAW_BYTES_MAX};
     use crate::format::{BLOCK_BYTES, Gap, GapCause, Lsn};
+    use crate::sstable::CHUNK_BYTES;
     use crate::sstable::tests::{MemFile, Owned, STORE, build, build_with, noise, open, read_all, receipts};
 
     fn table(id: u64, entries: &[Owned]) -> Table {
@@ -128,17 +126,17 @@ mod tests {
     /// Runs a job to its end; yields the merged file.
     fn merge(inputs: Vec<Table>) -> Result<(Vec<u8>, TableMeta), MergeError> {
         let facts = merged_facts(&inputs);
-        let mut job = MergeJob::new(inputs, 9, Codec::Lz4, facts);
+        let mut job = MergeJob::new(inputs, 9, Codec::Lz4, facts, Arc::default());
         let mut file = Vec::new();
         loop {
             match job.step()? {
-                Step::Chunk(chunk) => {
-                    let bytes_max = CHUNK_BYTES_MIN + BLOCK_HEADER_BYTES + BLOCK_RAW_BYTES_MAX + BLOCK_BYTES;
-                    assert!((CHUNK_BYTES_MIN..bytes_max).contains(&chunk.len()), "memory is bounded");
-                    file.extend_from_slice(&chunk);
+                Step::Chunks(chunks) => {
+                    let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+                    assert!(bytes <= CHUNK_BYTES + BLOCK_HEADER_BYTES + BLOCK_RAW_BYTES_MAX, "memory is bounded");
+                    chunks.iter().for_each(|chunk| file.extend_from_slice(chunk));
                 }
                 Step::Done(rest, meta) => {
-                    file.extend_from_slice(&rest);
+                    rest.iter().for_each(|chunk| file.extend_from_slice(chunk));
                     return Ok((file, meta));
                 }
             }
@@ -159,13 +157,13 @@ mod tests {
         let (lz4_bytes, entries) = (lz4.meta().file_bytes, read_all(&lz4));
         let plain = open(&plain_bytes).expect("the table is good");
         let all: Vec<Owned> = entries.into_iter().chain(read_all(&plain)).collect();
-        let mut job = MergeJob::new(vec![lz4, plain], 9, Codec::Zstd, facts);
+        let mut job = MergeJob::new(vec![lz4, plain], 9, Codec::Zstd, facts, Arc::default());
         let mut file = Vec::new();
         let meta = loop {
             match job.step().expect("the inputs are good") {
-                Step::Chunk(chunk) => file.extend_from_slice(&chunk),
+                Step::Chunks(chunks) => chunks.iter().for_each(|chunk| file.extend_from_slice(chunk)),
                 Step::Done(rest, meta) => {
-                    file.extend_from_slice(&rest);
+                    rest.iter().for_each(|chunk| file.extend_from_slice(chunk));
                     break meta;
                 }
             }
@@ -236,7 +234,7 @@ mod tests {
             ..TableFacts::default()
         };
         let table = |id, first, facts: &TableFacts| {
-            open(&build_with(id, Codec::Lz4, &receipts(first, 5), facts, usize::MAX).0).expect("the table is good")
+            open(&build_with(id, Codec::Lz4, &receipts(first, 5), facts).0).expect("the table is good")
         };
         let (older, newer) = (facts(3, 1), facts(4, 8));
         let (file, meta) = merge(vec![table(3, 10, &older), table(4, 20, &newer)]).expect("the inputs are good");

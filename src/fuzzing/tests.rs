@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
 use crate::format::bytes::crc32;
@@ -208,7 +209,7 @@ fn group_bytes(entry_count: u32, records: &[Record]) -> Vec<u8> {
 }
 
 fn full_manifest() -> Manifest {
-    let mut builder = TableBuilder::new(STORE, 3, Codec::None);
+    let mut builder = TableBuilder::new(STORE, 3, Codec::None, Arc::default());
     builder.push(&Entry { lsn: Lsn(1), timestamp_ns: 1, source: 0, payload: b"till" });
     let (_, meta) = builder.finish(&TableFacts::default());
     Manifest {
@@ -243,7 +244,7 @@ fn segment_bytes(spare: bool) -> Vec<u8> {
 }
 
 fn table_bytes(codec: Codec, count: u64) -> Vec<u8> {
-    let mut builder = TableBuilder::new(STORE, 3, codec);
+    let mut builder = TableBuilder::new(STORE, 3, codec, Arc::default());
     for lsn in 1..=count {
         let payload = format!("{{\"txn\":\"TXN-{lsn:03}\",\"amount\":5000}}");
         builder.push(&Entry { lsn: Lsn(lsn), timestamp_ns: 1000 + lsn, source: 0, payload: payload.as_bytes() });
@@ -255,12 +256,7 @@ fn table_bytes(codec: Codec, count: u64) -> Vec<u8> {
         replaces: vec![1, 2],
         floor_lsn: Lsn(1),
     };
-    let mut bytes = Vec::new();
-    while let Some(chunk) = builder.take_chunk(1) {
-        bytes.extend_from_slice(&chunk);
-    }
-    bytes.extend_from_slice(&builder.finish(&facts).0);
-    bytes
+    builder.finish(&facts).0.iter().flat_map(|chunk| chunk.to_vec()).collect()
 }
 
 fn block_bytes(count: u64) -> Vec<u8> {

@@ -28,7 +28,7 @@ use crate::format::manifest::TableMeta;
 use crate::format::table::TableFacts;
 use crate::format::{FlushMode, StoreId};
 use crate::io::once::ReadOnce;
-use crate::io::{AlignedBuf, Durability, Vfs};
+use crate::io::{Durability, Vfs};
 use crate::manifest::ManifestStore;
 use crate::memtable::MemTable;
 use crate::planted::{Bug, planted};
@@ -37,14 +37,12 @@ use crate::reactor::helper::Lane;
 use crate::reactor::ops::{Ops, both};
 use crate::reactor::retain::Retention;
 use crate::reactor::space::{reserve_first, until_space};
-use crate::sstable::{BlockBuf, DIR, Table, TableBuilder, path};
+use crate::sstable::{BlockBuf, Chunk, DIR, Table, TableBuilder, path};
 use crate::wal::files::Reusable;
 use ahead::Ahead;
 pub(super) use merge::unlink_tables;
 use merge::{Merged, Pace};
 
-/// Bytes of a table handed to the backend at once while a memtable is flushed.
-const FLUSH_CHUNK_BYTES: usize = 256 << 10;
 /// Live segments that make a flush worth while whatever the memtable holds: a terminal that loses power every hour must
 /// not fill its card with segments of one entry each.
 const LIVE_SEGMENTS_MAX: usize = 4;
@@ -144,17 +142,19 @@ impl Core {
             self.maintenance.flushed = Arc::into_inner(frozen.memtable);
             self.maintenance.merge_is_due = true;
             self.maintenance.retention.look_soon();
+            self.let_go_of_chunks();
         }
         if let Some(ahead) = poll_job(&mut self.maintenance.packing)? {
             self.maintenance.ahead = Some(ahead);
         }
-        match poll_job(&mut self.maintenance.merge)? {
-            Some(Merged::Done | Merged::GivenUp) => {
+        if let Some(merged) = poll_job(&mut self.maintenance.merge)? {
+            if merged == Merged::Damaged {
+                self.maintenance.merge_is_off = true;
+            } else {
                 self.maintenance.merge_is_due = true;
                 self.maintenance.retention.look_soon();
             }
-            Some(Merged::Damaged) => self.maintenance.merge_is_off = true,
-            None => {}
+            self.let_go_of_chunks();
         }
         if let Some(spare) = poll_job(&mut self.maintenance.prepare)? {
             self.add_spare(spare);
@@ -167,6 +167,14 @@ impl Core {
             self.ops.lacks_reserve.set(false);
         }
         self.poll_retention()
+    }
+
+    /// Gives the memory of chunks back when nobody is about to need it.
+    fn let_go_of_chunks(&self) {
+        let maintenance = &self.maintenance;
+        if maintenance.frozen.is_none() && maintenance.merge.is_none() && maintenance.packing.is_none() {
+            self.ops.chunks.clear();
+        }
     }
 
     fn release_segments(&mut self, first_segment: u64) {
@@ -234,7 +242,7 @@ impl Core {
             }
             until_space(&ops, async || {
                 reserve_first(&ops).await;
-                let begun = ahead.take().unwrap_or_else(|| Ahead::begin(store, id, codec));
+                let begun = ahead.take().unwrap_or_else(|| Ahead::begin(store, id, codec, &ops.chunks));
                 let source = Flush::start(&memtable, begun, &facts);
                 flush(&ops, &vfs, &manifest, store, (id, source), &facts, first_segment).await
             })
@@ -260,12 +268,14 @@ impl Flush {
 
     fn step(&mut self) -> Step {
         let builder = self.builder.as_mut().expect("there is no step behind the last one");
-        while let Some((entry, next)) = self.memtable.entry_at(self.at) {
+        loop {
+            let chunks = builder.take_chunks();
+            if !chunks.is_empty() {
+                return Step::Chunks(chunks);
+            }
+            let Some((entry, next)) = self.memtable.entry_at(self.at) else { break };
             builder.push(&entry);
             self.at = next;
-            if let Some(chunk) = builder.take_chunk(FLUSH_CHUNK_BYTES) {
-                return Step::Chunk(chunk);
-            }
         }
         let (rest, meta) = self.builder.take().expect("as above").finish(&self.facts);
         Step::Done(rest, meta)
@@ -350,7 +360,7 @@ async fn write_wanted(
     outcome
 }
 
-/// Each chunk is written while the next one is made.
+/// Chunks are written while the next ones are made.
 async fn write_steps(
     ops: &Rc<Ops>,
     (file, path): (crate::io::FileId, &str),
@@ -358,7 +368,7 @@ async fn write_steps(
     paced: Option<&Pace<'_>>,
 ) -> Result<Option<TableMeta>> {
     let mut offset = 0;
-    let mut made: Option<AlignedBuf> = None;
+    let mut made: Vec<Chunk> = Vec::new();
     loop {
         let is_wanted = || paced.is_none_or(|pace| (pace.is_wanted)());
         while is_wanted() && paced.is_some_and(|pace| pace.shared.mode() == FlushMode::Emergency) {
@@ -371,14 +381,14 @@ async fn write_steps(
             let step = source();
             (step, source)
         });
-        let writing = write_next((ops, file, path), &mut offset, made.take());
+        let writing = write_all((ops, file, path), &mut offset, std::mem::take(&mut made));
         let ((step, returned), written) = both(making, writing).await;
         written?;
         source = returned;
         match step? {
-            Step::Chunk(chunk) => made = Some(chunk),
+            Step::Chunks(chunks) => made = chunks,
             Step::Done(rest, meta) => {
-                write_next((ops, file, path), &mut offset, Some(rest)).await?;
+                write_all((ops, file, path), &mut offset, rest).await?;
                 ops.sync_data((file, path)).await?;
                 return Ok(Some(meta));
             }
@@ -389,16 +399,18 @@ async fn write_steps(
     }
 }
 
-/// Writes what there is behind what was written.
-async fn write_next(
+/// Writes chunks behind what was written, and keeps their memory.
+async fn write_all(
     (ops, file, path): (&Rc<Ops>, crate::io::FileId, &str),
     offset: &mut u64,
-    chunk: Option<AlignedBuf>,
+    chunks: Vec<Chunk>,
 ) -> Result<()> {
-    let Some(chunk) = chunk else { return Ok(()) };
-    let len = chunk.len();
-    ops.write((file, path), *offset, chunk, len, Durability::None).await?;
-    *offset += len as u64;
+    for chunk in chunks {
+        let (buf, len) = chunk.into_parts();
+        let buf = ops.write((file, path), *offset, buf, len, Durability::None).await?;
+        ops.chunks.give(buf);
+        *offset += len as u64;
+    }
     Ok(())
 }
 

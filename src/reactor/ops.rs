@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::io::{AlignedBuf, Backend, BackendInfo, Completion, Durability, Env, FileId, Op, OpId, Waker};
 use crate::planted::{Bug, planted};
 use crate::reactor::helper::{Helper, Lane};
+use crate::sstable::ChunkPool;
 
 /// What an error says of a directory that could not be synced.
 pub(crate) const SYNC_DIR: &str = "sync directory";
@@ -66,6 +67,8 @@ pub(crate) struct Ops {
     pub(crate) lacks_reserve: Cell<bool>,
     /// Jobs that have found no space, and look again.
     pub(crate) waiting_for_space: Cell<u32>,
+    /// Memory of tables that are built.
+    pub(crate) chunks: Arc<ChunkPool>,
     pub(crate) env: Arc<dyn Env>,
     helper: Box<dyn Helper>,
 }
@@ -92,6 +95,7 @@ impl Ops {
             no_space_ns: Cell::new(0),
             lacks_reserve: Cell::new(false),
             waiting_for_space: Cell::new(0),
+            chunks: Arc::default(),
             env,
             helper,
         })

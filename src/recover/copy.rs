@@ -21,9 +21,6 @@ use crate::survey::tolerant::{Tolerant, Unreadable};
 use crate::wal::files::WalFiles;
 use crate::wal::reader::{Window, read_group};
 
-/// Bytes of a table handed to the backend at once.
-const CHUNK_BYTES: usize = 256 << 10;
-
 /// Where tables go.
 pub(super) struct Sink<'s> {
     pub(super) ops: &'s Rc<Ops>,
@@ -99,12 +96,13 @@ impl Sink<'_> {
         facts: TableFacts,
         mut feed: impl FnMut(&mut TableBuilder) -> Result<bool> + Send + 'static,
     ) -> Result<TableMeta> {
-        let mut builder = Some(TableBuilder::new(self.store, id, Codec::Lz4));
+        let mut builder = Some(TableBuilder::new(self.store, id, Codec::Lz4, Arc::clone(&self.ops.chunks)));
         let source: Source = Box::new(move || {
             let open = builder.as_mut().expect("there is no step behind the last one");
             while feed(open)? {
-                if let Some(chunk) = open.take_chunk(CHUNK_BYTES) {
-                    return Ok(Step::Chunk(chunk));
+                let chunks = open.take_chunks();
+                if !chunks.is_empty() {
+                    return Ok(Step::Chunks(chunks));
                 }
             }
             let (rest, meta) = builder.take().expect("as above").finish(&facts);

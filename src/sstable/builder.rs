@@ -2,6 +2,8 @@
 //!
 //! The bytes depend on what is pushed alone, not on when or in which portions they are taken.
 
+use std::sync::Arc;
+
 use crate::format::entry::Entry;
 use crate::format::facts::Counts;
 use crate::format::manifest::TableMeta;
@@ -9,8 +11,8 @@ use crate::format::table::{
     self, BLOCK_HEADER_BYTES, BLOCK_RAW_BYTES_MAX, BlockHeader, Codec, ENTRY_HEAD_BYTES, Footer, IndexEntry,
     META_BYTES_MAX, Span, TableFacts,
 };
-use crate::format::{BLOCK_BYTES, StoreId, block_ceil};
-use crate::io::AlignedBuf;
+use crate::format::{StoreId, block_ceil};
+use crate::sstable::chunk::{Chunk, ChunkPool, Chunks};
 use crate::sstable::codec::Compressor;
 
 /// Raw bytes of entries at which a block is closed; only an entry that is larger by itself exceeds it.
@@ -18,7 +20,7 @@ pub(crate) const BLOCK_RAW_BYTES: usize = 64 << 10;
 
 const _: () = assert!(BLOCK_RAW_BYTES <= BLOCK_RAW_BYTES_MAX);
 
-/// See the module's page. Call [`take_chunk`](TableBuilder::take_chunk) often: what is not taken stays in memory.
+/// See the module's page. Call [`take_chunks`](TableBuilder::take_chunks) often: what is not taken stays in memory.
 pub(crate) struct TableBuilder {
     store: StoreId,
     id: u64,
@@ -27,8 +29,9 @@ pub(crate) struct TableBuilder {
     /// Entries of the open block, before the codec, and what they cover.
     raw: Vec<u8>,
     open: Option<Span>,
-    /// Bytes of the file that were not taken yet.
-    finished: Vec<u8>,
+    /// The last block as it is stored, for its memory.
+    stored: Vec<u8>,
+    finished: Chunks,
     /// Length of the file so far.
     end: u64,
     index: Vec<IndexEntry>,
@@ -38,16 +41,19 @@ pub(crate) struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// Starts the table with this number.
-    pub(crate) fn new(store: StoreId, id: u64, codec: Codec) -> TableBuilder {
+    /// Starts the table with this number, in memory of this pool.
+    pub(crate) fn new(store: StoreId, id: u64, codec: Codec, pool: Arc<ChunkPool>) -> TableBuilder {
         let header = table::encode_header(store, id);
+        let mut finished = Chunks::new(pool);
+        finished.append(&header);
         TableBuilder {
             store,
             id,
             compressor: Compressor::new(codec),
             raw: Vec::with_capacity(BLOCK_RAW_BYTES),
             open: None,
-            finished: header.clone(),
+            stored: Vec::new(),
+            finished,
             end: header.len() as u64,
             header,
             index: Vec::new(),
@@ -88,42 +94,34 @@ impl TableBuilder {
     pub(crate) fn push_block(&mut self, header: &BlockHeader, crc: u32, block: &[u8]) {
         self.assert_rising(&header.span);
         self.close_block();
-        self.finished.extend_from_slice(block);
+        self.finished.append(block);
         self.add_to_index(header, crc, block.len());
     }
 
     /// Bytes that are finished and not taken.
     pub(crate) fn finished_bytes(&self) -> usize {
-        self.finished.len()
+        self.finished.bytes()
     }
 
-    /// Takes finished bytes, a multiple of 4096 and at least `bytes_min` of them, to be written behind all that was taken
-    /// before; the first chunk belongs to offset 0. `None` while there are fewer.
-    pub(crate) fn take_chunk(&mut self, bytes_min: usize) -> Option<AlignedBuf> {
-        let whole = self.finished.len() / BLOCK_BYTES * BLOCK_BYTES;
-        if whole < bytes_min.max(BLOCK_BYTES) {
-            return None;
-        }
-        let chunk = AlignedBuf::from_bytes(&self.finished[..whole]);
-        self.finished.drain(..whole);
-        Some(chunk)
+    /// Takes the chunks that are finished, to be written behind all that were taken before; the first one belongs to
+    /// offset 0.
+    pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
+        self.finished.take()
     }
 
     /// Ends the table: the last bytes of the file, all of which are to be written, and what the manifest says of it.
     ///
     /// # Panics
     /// If it has no entry, or more blocks and facts than a reader believes (256 MiB of meta section).
-    pub(crate) fn finish(mut self, facts: &TableFacts) -> (AlignedBuf, TableMeta) {
+    pub(crate) fn finish(mut self, facts: &TableFacts) -> (Vec<Chunk>, TableMeta) {
         self.close_block();
         let span = self.total.expect("a table has at least one entry");
         let meta_offset = self.end;
         let meta_bytes = table::meta_bytes(self.index.len(), facts) as u64;
         assert!(meta_bytes <= META_BYTES_MAX, "the meta section stays readable");
-        let meta_start = self.finished.len();
-        let padded = (block_ceil(meta_offset + meta_bytes) - meta_offset) as usize;
-        self.finished.resize(meta_start + padded, 0);
-        let meta = &mut self.finished[meta_start..];
-        table::encode_meta(meta, &self.index, facts);
+        let mut meta = vec![0; (block_ceil(meta_offset + meta_bytes) - meta_offset) as usize];
+        table::encode_meta(&mut meta, &self.index, facts);
+        self.finished.append(&meta);
         let footer = Footer {
             store: self.store,
             table_id: self.id,
@@ -132,15 +130,14 @@ impl TableBuilder {
             block_count: self.index.len() as u32,
             counts: Counts::of(&facts.gaps, &facts.checkpoints, &facts.clock_steps),
             replaced_count: facts.replaces.len() as u32,
-            sections_crc: table::sections_crc(&self.header, meta),
+            sections_crc: table::sections_crc(&self.header, &meta),
             span,
             floor_lsn: facts.floor_lsn,
             payload_bytes: self.payload_bytes,
         };
         let (footer_block, checksum) = footer.encode();
-        self.finished.extend_from_slice(&footer_block);
-        assert!(self.finished.len().is_multiple_of(BLOCK_BYTES));
-        (AlignedBuf::from_bytes(&self.finished), footer.table_meta(checksum))
+        self.finished.append(&footer_block);
+        (self.finished.finish(), footer.table_meta(checksum))
     }
 
     fn assert_rising(&self, next: &Span) {
@@ -150,14 +147,14 @@ impl TableBuilder {
 
     fn close_block(&mut self) {
         let Some(span) = self.open.take() else { return };
-        let start = self.finished.len();
-        self.finished.resize(start + BLOCK_HEADER_BYTES, 0);
-        let codec = self.compressor.append(&self.raw, &mut self.finished);
+        self.stored.clear();
+        self.stored.resize(BLOCK_HEADER_BYTES, 0);
+        let codec = self.compressor.append(&self.raw, &mut self.stored);
         let header = BlockHeader { codec, raw_bytes: self.raw.len(), span };
-        let crc = header.seal(&mut self.finished[start..], self.store);
-        let block_bytes = self.finished.len() - start;
+        let crc = header.seal(&mut self.stored, self.store);
+        self.finished.append(&self.stored);
         self.raw.clear();
-        self.add_to_index(&header, crc, block_bytes);
+        self.add_to_index(&header, crc, self.stored.len());
     }
 
     fn add_to_index(&mut self, header: &BlockHeader, crc: u32, block_bytes: usize) {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`builder`] | entries (or whole blocks) in, bytes of the file out, in order |
 //! | [`reader`] | an open table: its index and facts, one block at a time, the full check |
+//! | [`chunk`] | those bytes, in chunks whose memory is used again |
 //! | [`codec`] | compression of a block's entries |
 //! | [`index`] | which blocks a range of LSNs and times touches |
 //! | [`salvage`] | good blocks in a file whose index is lost |
@@ -25,6 +26,7 @@
 //! the format.
 
 mod builder;
+mod chunk;
 mod codec;
 mod index;
 mod reader;
@@ -35,6 +37,9 @@ pub(crate) mod tests;
 use std::{fmt, io};
 
 pub(crate) use builder::TableBuilder;
+#[cfg(test)]
+pub(crate) use chunk::CHUNK_BYTES;
+pub(crate) use chunk::{Chunk, ChunkPool};
 pub(crate) use reader::{BlockBuf, Table};
 
 use crate::error::Error;

@@ -14,7 +14,7 @@ use crate::format::table::{
     self, BLOCK_HEADER_BYTES, BlockHeader, Codec, ENTRY_HEAD_BYTES, Footer, IndexEntry, Span, TableFacts,
 };
 use crate::format::{BLOCK_BYTES, ClockStep, ENTRY_PAYLOAD_BYTES_MAX, Gap, GapCause, StoreId, block_ceil};
-use crate::io::ReadAt;
+use crate::io::{AlignedBuf, ReadAt};
 
 pub(crate) const STORE: StoreId = StoreId([0xA5; 16]);
 
@@ -94,29 +94,41 @@ pub(crate) fn noise(len: usize, mut seed: u64) -> Vec<u8> {
     (0..len).map(|_| byte()).collect()
 }
 
-pub(crate) fn build_with(
-    id: u64,
-    codec: Codec,
-    entries: &[Owned],
-    facts: &TableFacts,
-    chunk_bytes_min: usize,
-) -> (Vec<u8>, TableMeta) {
-    let mut builder = TableBuilder::new(STORE, id, codec);
+pub(crate) fn build_with(id: u64, codec: Codec, entries: &[Owned], facts: &TableFacts) -> (Vec<u8>, TableMeta) {
+    let mut builder = TableBuilder::new(STORE, id, codec, Arc::default());
+    entries.iter().for_each(|entry| builder.push(&entry.entry()));
+    let (chunks, meta) = builder.finish(facts);
+    (chunks.iter().flat_map(|chunk| chunk.to_vec()).collect(), meta)
+}
+
+/// The same, as chunks are written by and by, in memory that held something else.
+fn build_in_junk(id: u64, codec: Codec, entries: &[Owned], facts: &TableFacts) -> Vec<u8> {
+    let pool = Arc::new(ChunkPool::default());
+    let junk = || {
+        let mut buf = AlignedBuf::zeroed(CHUNK_BYTES);
+        buf.fill(0xA5);
+        buf
+    };
+    (0..4).for_each(|_| pool.give(junk()));
+    let mut builder = TableBuilder::new(STORE, id, codec, Arc::clone(&pool));
     let mut file = Vec::new();
     for entry in entries {
         builder.push(&entry.entry());
-        if let Some(chunk) = builder.take_chunk(chunk_bytes_min) {
-            assert!(chunk.len() >= chunk_bytes_min && chunk.len().is_multiple_of(BLOCK_BYTES));
+        for chunk in builder.take_chunks() {
+            assert_eq!(chunk.len(), CHUNK_BYTES, "all but the last are full");
             file.extend_from_slice(&chunk);
+            drop(chunk);
+            pool.give(junk());
         }
     }
-    let (rest, meta) = builder.finish(facts);
-    file.extend_from_slice(&rest);
-    (file, meta)
+    let rest = builder.finish(facts).0;
+    assert!(rest.iter().all(|chunk| chunk.len().is_multiple_of(BLOCK_BYTES) && !chunk.is_empty()));
+    rest.iter().for_each(|chunk| file.extend_from_slice(chunk));
+    file
 }
 
 pub(crate) fn build(id: u64, codec: Codec, entries: &[Owned]) -> (Vec<u8>, TableMeta) {
-    build_with(id, codec, entries, &TableFacts::default(), usize::MAX)
+    build_with(id, codec, entries, &TableFacts::default())
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Table, TableError> {
@@ -185,11 +197,11 @@ proptest! {
 
     #[test]
     fn every_entry_comes_back_byte_for_byte(
-        entries in any_entries(), lz4 in any::<bool>(), chunk_bytes_min in 0..300_000_usize, probe in any::<prop::sample::Index>(),
+        entries in any_entries(), lz4 in any::<bool>(), probe in any::<prop::sample::Index>(),
     ) {
         let codec = if lz4 { Codec::Lz4 } else { Codec::None };
-        let (bytes, meta) = build_with(7, codec, &entries, &rich_facts(), chunk_bytes_min);
-        prop_assert!(bytes == build_with(7, codec, &entries, &rich_facts(), usize::MAX).0, "bytes depend on the chunks");
+        let (bytes, meta) = build_with(7, codec, &entries, &rich_facts());
+        prop_assert!(bytes == build_in_junk(7, codec, &entries, &rich_facts()), "bytes depend on the chunks");
         let table = Table::open(Box::new(MemFile::of(&bytes)), Some(&meta), STORE).expect("the table is good");
         table.verify(&mut BlockBuf::default()).expect("the table is good");
         prop_assert!(read_all(&table) == entries);
@@ -253,18 +265,31 @@ fn compression_is_used_where_it_helps_and_only_there() {
 }
 
 #[test]
-fn a_chunk_is_whole_blocks_and_only_when_there_is_enough() {
-    let mut builder = TableBuilder::new(STORE, 1, Codec::None);
-    assert!(builder.take_chunk(BLOCK_BYTES + 1).is_none(), "only the header is there");
-    assert_eq!(builder.take_chunk(0).expect("the header is whole").len(), BLOCK_BYTES);
-    assert!(builder.take_chunk(0).is_none(), "never empty");
+fn chunks_are_taken_when_they_are_full_and_a_pool_keeps_few() {
+    let pool = Arc::new(ChunkPool::default());
+    let mut builder = TableBuilder::new(STORE, 1, Codec::None, Arc::clone(&pool));
+    assert!(builder.take_chunks().is_empty(), "only the header is there");
+    // Blocks of one entry each: all but the last, which is open, are stored.
+    let large = |lsn| Owned { lsn, timestamp_ns: 1, source: 0, payload: vec![b'x'; ENTRY_PAYLOAD_BYTES_MAX] };
+    (1..=4).for_each(|lsn| builder.push(&large(lsn).entry()));
+    assert_eq!(builder.finished_bytes() / CHUNK_BYTES, 12);
+    let chunks = builder.take_chunks();
+    assert_eq!((chunks.len(), builder.take_chunks().len()), (12, 0));
+    assert!(builder.finished_bytes() < CHUNK_BYTES);
+    for chunk in chunks {
+        pool.give(chunk.into_parts().0);
+    }
+    let kept = pool.kept_count();
+    assert!((1..12).contains(&kept), "{kept} are kept");
+    pool.clear();
+    assert_eq!(pool.kept_count(), 0);
 }
 
 #[test]
 #[should_panic(expected = "LSNs rise strictly")]
 fn an_lsn_that_does_not_rise_is_never_written() {
     let entry = receipts(3, 1).remove(0);
-    let mut builder = TableBuilder::new(STORE, 1, Codec::None);
+    let mut builder = TableBuilder::new(STORE, 1, Codec::None, Arc::default());
     builder.push(&entry.entry());
     builder.push(&entry.entry());
 }
@@ -273,7 +298,7 @@ fn small_table() -> Vec<u8> {
     let mut entries = receipts(1, 2);
     entries.push(Owned { lsn: 5, timestamp_ns: 3, source: 9, payload: vec![b'x'; 90] });
     entries.push(Owned { lsn: 6 + (1 << 33), timestamp_ns: 4, source: 9, payload: Vec::new() });
-    let (bytes, _) = build_with(7, Codec::Lz4, &entries, &rich_facts(), usize::MAX);
+    let (bytes, _) = build_with(7, Codec::Lz4, &entries, &rich_facts());
     assert_eq!(open(&bytes).expect("the table is good").block_count(), 2);
     open_and_verify(&bytes).expect("the table is good");
     open_and_verify_stored(&bytes).expect("the table is good");

@@ -15,12 +15,13 @@
 //! appended.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::format::StoreId;
 use crate::format::table::Codec;
 use crate::reactor::Core;
 use crate::reactor::helper::Lane;
-use crate::sstable::TableBuilder;
+use crate::sstable::{ChunkPool, TableBuilder};
 
 /// A memtable that is full to one part in this many is packed ahead.
 const BEGIN_SHARE: usize = 4;
@@ -36,8 +37,8 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// With nothing packed yet, for table `id`.
-    pub(super) fn begin(store: StoreId, id: u64, codec: Codec) -> Ahead {
-        Ahead { builder: TableBuilder::new(store, id, codec), at: 0 }
+    pub(super) fn begin(store: StoreId, id: u64, codec: Codec, pool: &Arc<ChunkPool>) -> Ahead {
+        Ahead { builder: TableBuilder::new(store, id, codec, Arc::clone(pool)), at: 0 }
     }
 }
 
@@ -56,7 +57,7 @@ impl Core {
         let mut ahead = maintenance.ahead.take().unwrap_or_else(|| {
             let id = maintenance.next_table_id();
             maintenance.open_table_id = Some(id);
-            Ahead::begin(self.wal.store, id, self.options.compression.codec())
+            Ahead::begin(self.wal.store, id, self.options.compression.codec(), &self.ops.chunks)
         });
         let ops = Rc::clone(&self.ops);
         self.maintenance.packing = Some(Box::pin(async move {

@@ -95,7 +95,7 @@ async fn merge(
         Ok(opened) => opened,
         Err(cause) => return damaged(&cause),
     };
-    let mut job = MergeJob::new(tables, id, codec, facts);
+    let mut job = MergeJob::new(tables, id, codec, facts, Arc::clone(&ops.chunks));
     let source: Source = Box::new(move || job.step().map_err(|error| error.cause.into_error(&path(error.table))));
     let pace = Pace { shared, is_wanted: &is_wanted };
     let meta = match write_wanted(ops, vfs, store, id, source, Some(&pace)).await {
