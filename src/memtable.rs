@@ -6,7 +6,7 @@
 //! piece of memory for each table made the process hold two of them more than it used.) Whoever builds a table walks it from
 //! front to back. Nothing is ever searched here but the chunk of a position, so there is no index of entries. A chunk that is
 //! full never changes any more, and may be looked at from another thread while entries are added behind it.
-//! Bounded by its owner, which freezes it at `memtable_bytes` and holds at most one frozen one beside it.
+//! Bounded by its owner, which freezes it at `memtable_bytes` and holds at most two frozen ones beside it.
 //!
 //! Proof: the tests below, and `engine`'s.
 

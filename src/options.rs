@@ -85,7 +85,7 @@ pub enum OnFull {
 
 /// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
 ///
-/// Memory of an open log is bounded by `2 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 3 MiB.
+/// Memory of an open log is bounded by `3 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 6 MiB.
 ///
 /// ```
 /// use kifa::{Compression, FlushMode, IoBackend, Options, SyncMethod};

@@ -33,6 +33,8 @@ pub(crate) enum Bug {
     MergedUnlinkedEarly,
     /// The log behind a flushed memtable is released while the manifest that names the table is being written.
     LogReleasedEarly,
+    /// The manifest names a table before it names the tables of the memtables before it.
+    TableOvertakes,
 }
 
 #[cfg(not(any(test, feature = "sim")))]
@@ -71,7 +73,7 @@ mod chosen {
 
     impl Bug {
         /// All of them.
-        pub(crate) const ALL: [Bug; 11] = [
+        pub(crate) const ALL: [Bug; 12] = [
             Bug::NoDataSync,
             Bug::NoDirectorySync,
             Bug::ConfirmBeforeSync,
@@ -83,6 +85,7 @@ mod chosen {
             Bug::ExpiredUnlinkedEarly,
             Bug::MergedUnlinkedEarly,
             Bug::LogReleasedEarly,
+            Bug::TableOvertakes,
         ];
 
         /// What it is called on the command line.
@@ -99,6 +102,7 @@ mod chosen {
                 Bug::ExpiredUnlinkedEarly => "expired-unlinked-early",
                 Bug::MergedUnlinkedEarly => "merged-unlinked-early",
                 Bug::LogReleasedEarly => "log-released-early",
+                Bug::TableOvertakes => "table-overtakes",
             }
         }
     }

@@ -10,7 +10,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{open_table, write_wanted};
+use super::write::{Purpose, Source, open_table, write_wanted};
 use crate::compaction::{MergeJob, Policy, merged_facts, pick};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, TableMeta};
@@ -22,7 +22,6 @@ use crate::manifest::ManifestStore;
 use crate::planted::{Bug, planted};
 use crate::reactor::Core;
 use crate::reactor::helper::Lane;
-use crate::reactor::maintain::Source;
 use crate::reactor::ops::Ops;
 use crate::reactor::space::{reserve_first, until_space};
 use crate::reactor::stage::Shared;
@@ -98,7 +97,7 @@ async fn merge(
     let mut job = MergeJob::new(tables, id, codec, facts, Arc::clone(&ops.chunks));
     let source: Source = Box::new(move || job.step().map_err(|error| error.cause.into_error(&path(error.table))));
     let pace = Pace { shared, is_wanted: &is_wanted };
-    let meta = match write_wanted(ops, vfs, store, id, source, Some(&pace)).await {
+    let meta = match write_wanted(ops, vfs, store, id, source, Purpose::Merge(&pace)).await {
         Ok(Some(meta)) => meta,
         Ok(None) => return Ok(Merged::GivenUp),
         // What is read is the inputs, and the merged table, upon which nothing is built then.

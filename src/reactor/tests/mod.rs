@@ -4,6 +4,7 @@
 //! Each test drives a [`Core`] on a simulated machine, turn by turn, to the one moment that matters, and ends the life
 //! there. Its comment tells what the lives after it would get wrong without the rule in its name.
 
+mod flushes;
 mod full_disk;
 mod normal_mode;
 mod recovery;
