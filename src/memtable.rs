@@ -63,6 +63,8 @@ impl Chunk {
 
 /// Chunks of a table that is full.
 const CHUNKS: usize = 16;
+/// Chunks of the table before that are used again: it may have held a group more.
+const CHUNKS_KEPT: usize = CHUNKS + 5;
 const CHUNK_BYTES_MIN: usize = 1 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 
@@ -78,7 +80,7 @@ impl MemTable {
         let mut table = MemTable::with_capacity(bytes);
         let full = old.full.into_iter().filter_map(Arc::into_inner);
         let chunks = full.chain([old.open]).map(|chunk| chunk.bytes).chain(old.spare);
-        table.spare = chunks.filter(|bytes| bytes.capacity() == table.chunk_bytes).take(CHUNKS + 1).collect();
+        table.spare = chunks.filter(|bytes| bytes.capacity() == table.chunk_bytes).take(CHUNKS_KEPT).collect();
         table.spare.iter_mut().for_each(Vec::clear);
         table
     }
@@ -92,8 +94,12 @@ impl MemTable {
         let mut rest = entries;
         while !rest.is_empty() {
             let room = self.open.bytes.capacity() - self.open.bytes.len();
-            let (fitting, behind) = rest.split_at(whole_entries(rest, room));
-            if fitting.is_empty() {
+            // Looked at where it was copied to: there it is near the processor.
+            let start = self.open.bytes.len();
+            self.open.bytes.extend_from_slice(&rest[..rest.len().min(room)]);
+            let fitting = whole_entries(&self.open.bytes[start..]);
+            self.open.bytes.truncate(start + fitting);
+            if fitting == 0 {
                 let bytes = self.new_chunk(entry::decode_trusted(rest).encoded_bytes());
                 let full = std::mem::replace(&mut self.open, Chunk { start: self.bytes, bytes });
                 if !full.bytes.is_empty() {
@@ -101,9 +107,8 @@ impl MemTable {
                 }
                 continue;
             }
-            self.open.bytes.extend_from_slice(fitting);
-            self.bytes += fitting.len();
-            rest = behind;
+            self.bytes += fitting;
+            rest = &rest[fitting..];
         }
         self.count += count;
         self.range = Some((self.range.map_or(first, |(oldest, _)| oldest), last));
@@ -146,18 +151,14 @@ impl MemTable {
     }
 }
 
-/// Bytes of the entries at the front of `entries` that fit whole into `room`.
-fn whole_entries(entries: &[u8], room: usize) -> usize {
-    if entries.len() <= room {
-        return entries.len();
-    }
+/// Bytes of the whole entries at the front of `bytes`, the last of which may be cut off.
+fn whole_entries(bytes: &[u8]) -> usize {
     let mut end = 0;
     loop {
-        let next = end + entry::decode_trusted(&entries[end..]).encoded_bytes();
-        if next > room {
-            return end;
+        match entry::staged_bytes(&bytes[end..]) {
+            Some(entry_bytes) if entry_bytes <= bytes.len() - end => end += entry_bytes,
+            _ => return end,
         }
-        end = next;
     }
 }
 
@@ -194,11 +195,11 @@ mod tests {
             (1..=40).for_each(|lsn| table.push_entries(&staged(lsn, &[200 << 10]), 1, Lsn(lsn), Lsn(lsn)));
             table
         };
-        assert_eq!(MemTable::in_place_of(full(4 << 20), 4 << 20).spare.len(), CHUNKS + 1);
+        assert_eq!(MemTable::in_place_of(full(4 << 20), 4 << 20).spare.len(), CHUNKS_KEPT);
         assert_eq!(MemTable::in_place_of(full(4 << 20), 1 << 20).spare.len(), 0, "they have another size");
         let held = full(4 << 20);
         let chunk = held.full_chunk(0).expect("it is full");
-        assert_eq!(MemTable::in_place_of(held, 4 << 20).spare.len(), CHUNKS + 1);
+        assert_eq!(MemTable::in_place_of(held, 4 << 20).spare.len(), CHUNKS_KEPT);
         assert_eq!(chunk.entries().count(), 1, "what somebody looks at is left alone");
     }
 

@@ -86,12 +86,17 @@ pub(crate) fn stage(out: &mut [u8], entry: &Entry<'_>, payload_crc: u32) -> usiz
 pub(crate) fn restamp(bytes: &mut [u8], lsn: Lsn, timestamp_ns: u64) -> usize {
     bytes[8..16].copy_from_slice(&lsn.0.to_le_bytes());
     bytes[16..24].copy_from_slice(&timestamp_ns.to_le_bytes());
-    staged_bytes(bytes)
+    whole_bytes(bytes)
 }
 
-/// Bytes of the staged entry at the start of `bytes`.
-fn staged_bytes(bytes: &[u8]) -> usize {
-    OVERHEAD_BYTES + u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
+/// Bytes of the staged entry at the start of `bytes`, if its length is there.
+pub(crate) fn staged_bytes(bytes: &[u8]) -> Option<usize> {
+    let payload_bytes = u32::from_le_bytes(*bytes.first_chunk()?);
+    Some(OVERHEAD_BYTES + payload_bytes as usize)
+}
+
+fn whole_bytes(bytes: &[u8]) -> usize {
+    staged_bytes(bytes).expect("a staged entry has a header")
 }
 
 /// Binds the staged entry at the start of `bytes` to its position; returns its length in bytes.
@@ -101,12 +106,18 @@ fn staged_bytes(bytes: &[u8]) -> usize {
 /// sealed entry in four thousand million has a header CRC of 0 and goes unnoticed.)
 pub(crate) fn seal(bytes: &mut [u8], seed: Seed) -> usize {
     assert_eq!(bytes[4..8], [0; 4], "an entry is sealed once");
-    let seed = seed.bytes();
-    let header_crc = crc32(&[&seed, &bytes[0..4]]);
-    let data_crc = crc32(&[&seed, &bytes[8..28], &bytes[0..4], &bytes[28..32]]);
+    // In one piece each: a checksum of many short ones takes twice the time.
+    let mut covered = [0; 44];
+    covered[..16].copy_from_slice(&seed.bytes());
+    covered[16..20].copy_from_slice(&bytes[0..4]);
+    let header_crc = crc32(&[&covered[..20]]);
+    covered[16..36].copy_from_slice(&bytes[8..28]);
+    covered[36..40].copy_from_slice(&bytes[0..4]);
+    covered[40..44].copy_from_slice(&bytes[28..32]);
+    let data_crc = crc32(&[&covered]);
     bytes[4..8].copy_from_slice(&header_crc.to_le_bytes());
     bytes[28..32].copy_from_slice(&data_crc.to_le_bytes());
-    staged_bytes(bytes)
+    whole_bytes(bytes)
 }
 
 /// Makes the sealed entry at the start of `bytes` a staged one again, so that it can be sealed in another place; returns
