@@ -22,8 +22,9 @@ use crate::wal::{self, DIR};
 /// Spares below which one is prepared.
 pub(crate) const SPARES_WANTED: usize = 2;
 /// Spares above which a released segment is removed. It is more, or a log under load would remove one segment and prepare
-/// another all the time: between a rotation and the release of what was rotated there is one less.
-pub(crate) const SPARES_KEPT: usize = 3;
+/// another all the time: between a rotation and the release of what was rotated there is one less, and while two memtables
+/// are on their way to tables, another one.
+pub(crate) const SPARES_KEPT: usize = 4;
 /// Zeros are written this much at a time, with a pause of [`PACE`] between two writes.
 const CHUNK_BYTES: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(1);
