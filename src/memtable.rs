@@ -154,12 +154,14 @@ impl MemTable {
 /// Bytes of the whole entries at the front of `bytes`, the last of which may be cut off.
 fn whole_entries(bytes: &[u8]) -> usize {
     let mut end = 0;
-    loop {
-        match entry::staged_bytes(&bytes[end..]) {
-            Some(entry_bytes) if entry_bytes <= bytes.len() - end => end += entry_bytes,
-            _ => return end,
+    while bytes.len() - end >= entry::OVERHEAD_BYTES {
+        let next = end + entry::staged_bytes(&bytes[end..]);
+        if next > bytes.len() {
+            break;
         }
+        end = next;
     }
+    end
 }
 
 #[cfg(test)]

@@ -226,8 +226,7 @@ fn copy_log(ops: &Rc<Ops>, vfs: &Arc<dyn Vfs>, view: View, taken: &mut Taken) ->
             if entries.is_none() {
                 return Err(moved_on());
             }
-            let chunks = open.take_chunks();
-            if !chunks.is_empty() {
+            if let Some(chunks) = open.take_chunks() {
                 return Ok(Step::Chunks(chunks));
             }
         }

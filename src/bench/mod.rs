@@ -67,7 +67,7 @@ pub fn build_table(payloads: &Payloads, entries: u64) -> u64 {
     for number in 1..=entries {
         let payload = payloads.get(number as usize);
         builder.push(&Entry { lsn: Lsn(number), timestamp_ns: number, source: 0, payload });
-        write(builder.take_chunks());
+        write(builder.take_chunks().unwrap_or_default());
     }
     write(builder.finish(&TableFacts::default()).0);
     bytes

@@ -84,8 +84,7 @@ impl MergeJob {
             self.next = if block + 1 < table.block_count() { (self.next.0, block + 1) } else { (self.next.0 + 1, 0) };
             copy_block(&mut builder, table, block, &mut self.buf)
                 .map_err(|cause| MergeError { table: table.meta().id, cause })?;
-            let chunks = builder.take_chunks();
-            if !chunks.is_empty() {
+            if let Some(chunks) = builder.take_chunks() {
                 self.builder = Some(builder);
                 return Ok(Step::Chunks(chunks));
             }
@@ -123,15 +122,19 @@ mod tests {
         open(&build(id, Codec::Lz4, entries).0).expect("the table is good")
     }
 
-    /// Runs a job to its end; yields the merged file.
     fn merge(inputs: Vec<Table>) -> Result<(Vec<u8>, TableMeta), MergeError> {
         let facts = merged_facts(&inputs);
-        let mut job = MergeJob::new(inputs, 9, Codec::Lz4, facts, Arc::default());
+        run(MergeJob::new(inputs, 9, Codec::Lz4, facts, Arc::default()))
+    }
+
+    /// Runs a job to its end; yields the merged file.
+    fn run(mut job: MergeJob) -> Result<(Vec<u8>, TableMeta), MergeError> {
         let mut file = Vec::new();
         loop {
             match job.step()? {
                 Step::Chunks(chunks) => {
-                    let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+                    assert!(!chunks.is_empty() && chunks.iter().all(|chunk| chunk.len() == CHUNK_BYTES));
+                    let bytes = chunks.len() * CHUNK_BYTES;
                     assert!(bytes <= CHUNK_BYTES + BLOCK_HEADER_BYTES + BLOCK_RAW_BYTES_MAX, "memory is bounded");
                     chunks.iter().for_each(|chunk| file.extend_from_slice(chunk));
                 }
@@ -157,17 +160,8 @@ mod tests {
         let (lz4_bytes, entries) = (lz4.meta().file_bytes, read_all(&lz4));
         let plain = open(&plain_bytes).expect("the table is good");
         let all: Vec<Owned> = entries.into_iter().chain(read_all(&plain)).collect();
-        let mut job = MergeJob::new(vec![lz4, plain], 9, Codec::Zstd, facts, Arc::default());
-        let mut file = Vec::new();
-        let meta = loop {
-            match job.step().expect("the inputs are good") {
-                Step::Chunks(chunks) => chunks.iter().for_each(|chunk| file.extend_from_slice(chunk)),
-                Step::Done(rest, meta) => {
-                    rest.iter().for_each(|chunk| file.extend_from_slice(chunk));
-                    break meta;
-                }
-            }
-        };
+        let job = MergeJob::new(vec![lz4, plain], 9, Codec::Zstd, facts, Arc::default());
+        let (file, meta) = run(job).expect("the inputs are good");
         let merged = verified(&file, &meta);
         assert_eq!(read_all(&merged), all);
         let codecs: Vec<Codec> = (0..merged.block_count())

@@ -86,17 +86,30 @@ pub(crate) fn stage(out: &mut [u8], entry: &Entry<'_>, payload_crc: u32) -> usiz
 pub(crate) fn restamp(bytes: &mut [u8], lsn: Lsn, timestamp_ns: u64) -> usize {
     bytes[8..16].copy_from_slice(&lsn.0.to_le_bytes());
     bytes[16..24].copy_from_slice(&timestamp_ns.to_le_bytes());
-    whole_bytes(bytes)
+    staged_bytes(bytes)
 }
 
-/// Bytes of the staged entry at the start of `bytes`, if its length is there.
-pub(crate) fn staged_bytes(bytes: &[u8]) -> Option<usize> {
-    let payload_bytes = u32::from_le_bytes(*bytes.first_chunk()?);
-    Some(OVERHEAD_BYTES + payload_bytes as usize)
+/// Bytes of the staged entry at the start of `bytes`, which must hold [`OVERHEAD_BYTES`] of it.
+pub(crate) fn staged_bytes(bytes: &[u8]) -> usize {
+    OVERHEAD_BYTES + u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
 }
 
-fn whole_bytes(bytes: &[u8]) -> usize {
-    staged_bytes(bytes).expect("a staged entry has a header")
+/// The header CRC of the entry at the start of `bytes`.
+fn header_crc(bytes: &[u8], seed: Seed) -> u32 {
+    let mut covered = [0; 20];
+    covered[..16].copy_from_slice(&seed.bytes());
+    covered[16..].copy_from_slice(&bytes[0..4]);
+    crc32(&[&covered])
+}
+
+/// Its data CRC. It is taken of one piece, like the other: of several short ones it takes twice the time.
+fn data_crc(bytes: &[u8], seed: Seed, payload_crc: u32) -> u32 {
+    let mut covered = [0; 44];
+    covered[..16].copy_from_slice(&seed.bytes());
+    covered[16..36].copy_from_slice(&bytes[8..28]);
+    covered[36..40].copy_from_slice(&bytes[0..4]);
+    covered[40..].copy_from_slice(&payload_crc.to_le_bytes());
+    crc32(&[&covered])
 }
 
 /// Binds the staged entry at the start of `bytes` to its position; returns its length in bytes.
@@ -106,18 +119,11 @@ fn whole_bytes(bytes: &[u8]) -> usize {
 /// sealed entry in four thousand million has a header CRC of 0 and goes unnoticed.)
 pub(crate) fn seal(bytes: &mut [u8], seed: Seed) -> usize {
     assert_eq!(bytes[4..8], [0; 4], "an entry is sealed once");
-    // In one piece each: a checksum of many short ones takes twice the time.
-    let mut covered = [0; 44];
-    covered[..16].copy_from_slice(&seed.bytes());
-    covered[16..20].copy_from_slice(&bytes[0..4]);
-    let header_crc = crc32(&[&covered[..20]]);
-    covered[16..36].copy_from_slice(&bytes[8..28]);
-    covered[36..40].copy_from_slice(&bytes[0..4]);
-    covered[40..44].copy_from_slice(&bytes[28..32]);
-    let data_crc = crc32(&[&covered]);
+    let payload_crc = u32::from_le_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]);
+    let (header_crc, data_crc) = (header_crc(bytes, seed), data_crc(bytes, seed, payload_crc));
     bytes[4..8].copy_from_slice(&header_crc.to_le_bytes());
     bytes[28..32].copy_from_slice(&data_crc.to_le_bytes());
-    whole_bytes(bytes)
+    staged_bytes(bytes)
 }
 
 /// Makes the sealed entry at the start of `bytes` a staged one again, so that it can be sealed in another place; returns
@@ -150,15 +156,14 @@ pub(crate) fn payload_bytes(bytes: &[u8], seed: Seed) -> Option<usize> {
     let payload_bytes = get.u32().ok()? as usize;
     // Looked at first: of random bytes hardly any pass, so that searching byte by byte stays cheap.
     let is_plausible = payload_bytes <= ENTRY_PAYLOAD_BYTES_MAX;
-    (is_plausible && get.u32().ok()? == crc32(&[&seed.bytes(), &bytes[0..4]])).then_some(payload_bytes)
+    (is_plausible && get.u32().ok()? == header_crc(bytes, seed)).then_some(payload_bytes)
 }
 
 /// Decodes and checks the entry at the start of `bytes`.
 pub(crate) fn decode(bytes: &[u8], seed: Seed) -> Result<Entry<'_>, FormatError> {
-    let seed = seed.bytes();
     let mut get = Get(bytes);
     let payload_bytes = get.u32()? as usize;
-    if get.u32()? != crc32(&[&seed, &bytes[0..4]]) {
+    if get.u32()? != header_crc(bytes, seed) {
         return Err(FormatError::Checksum("entry header"));
     }
     if payload_bytes > ENTRY_PAYLOAD_BYTES_MAX {
@@ -166,10 +171,10 @@ pub(crate) fn decode(bytes: &[u8], seed: Seed) -> Result<Entry<'_>, FormatError>
     }
     let (lsn, timestamp_ns, source) = (Lsn(get.u64()?), get.u64()?, get.u16()?);
     let reserved = get.u16()?;
-    let data_crc = get.u32()?;
+    let found_crc = get.u32()?;
     let payload = get.bytes(payload_bytes)?;
     let trailer = get.array::<4>()?;
-    if data_crc != crc32(&[&seed, &bytes[8..28], &bytes[0..4], &crc32(&[payload]).to_le_bytes()]) {
+    if found_crc != data_crc(bytes, seed, crc32(&[payload])) {
         return Err(FormatError::Checksum("entry data"));
     }
     if reserved != 0 {

@@ -100,8 +100,7 @@ impl Sink<'_> {
         let source: Source = Box::new(move || {
             let open = builder.as_mut().expect("there is no step behind the last one");
             while feed(open)? {
-                let chunks = open.take_chunks();
-                if !chunks.is_empty() {
+                if let Some(chunks) = open.take_chunks() {
                     return Ok(Step::Chunks(chunks));
                 }
             }

@@ -104,8 +104,8 @@ impl TableBuilder {
     }
 
     /// Takes the chunks that are finished, to be written behind all that were taken before; the first one belongs to
-    /// offset 0.
-    pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
+    /// offset 0. `None` while there are none.
+    pub(crate) fn take_chunks(&mut self) -> Option<Vec<Chunk>> {
         self.finished.take()
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Proof: the tests of [`super`], which build tables in chunks that are full of junk.
 
-use std::mem::replace;
+use std::mem::{replace, take};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -107,9 +107,9 @@ impl Chunks {
         }
     }
 
-    /// Takes what is full.
-    pub(super) fn take(&mut self) -> Vec<Chunk> {
-        std::mem::take(&mut self.full)
+    /// Takes what is full, if anything is.
+    pub(super) fn take(&mut self) -> Option<Vec<Chunk>> {
+        (!self.full.is_empty()).then(|| take(&mut self.full))
     }
 
     /// Takes everything.

@@ -3,8 +3,8 @@
 //! | file | owns |
 //! |---|---|
 //! | [`builder`] | entries (or whole blocks) in, bytes of the file out, in order |
-//! | [`reader`] | an open table: its index and facts, one block at a time, the full check |
 //! | [`chunk`] | those bytes, in chunks whose memory is used again |
+//! | [`reader`] | an open table: its index and facts, one block at a time, the full check |
 //! | [`codec`] | compression of a block's entries |
 //! | [`index`] | which blocks a range of LSNs and times touches |
 //! | [`salvage`] | good blocks in a file whose index is lost |

@@ -34,7 +34,7 @@ use crate::reactor::space::{reserve_first, until_space};
 use crate::sstable::TableBuilder;
 use crate::wal::files::Reusable;
 
-/// Memtables on their way to a table.
+/// Most memtables on their way to a table.
 pub(super) const FROZEN_MAX: usize = 2;
 /// Live segments that make a flush worth while whatever the memtable holds: a terminal that loses power every hour must
 /// not fill its card with segments of one entry each.
@@ -90,9 +90,9 @@ impl Progress {
         if planted(Bug::TableOvertakes) {
             return true;
         }
-        poll_fn(|_| match self.may_go_on(ops) {
-            true if !self.is_first.get() => Poll::Pending,
-            goes_on => Poll::Ready(goes_on),
+        poll_fn(|_| match self.is_first.get() {
+            false if self.may_go_on(ops) => Poll::Pending,
+            is_first => Poll::Ready(is_first),
         })
         .await
     }
@@ -167,7 +167,7 @@ impl Core {
 
     pub(super) fn start_flush(&mut self) {
         let frozen = &self.maintenance.frozen;
-        let Some(next) = frozen.iter().position(|frozen| frozen.flush.is_none()) else { return };
+        let Some(next) = frozen.iter().position(|frozen| !frozen.has_begun()) else { return };
         if next > 0 && !frozen[next - 1].progress.is_packed.get() {
             return;
         }
@@ -214,8 +214,7 @@ impl Flush {
     fn step(&mut self) -> Step {
         let builder = self.builder.as_mut().expect("there is no step behind the last one");
         loop {
-            let chunks = builder.take_chunks();
-            if !chunks.is_empty() {
+            if let Some(chunks) = builder.take_chunks() {
                 return Step::Chunks(chunks);
             }
             let Some((entry, next)) = self.memtable.entry_at(self.at) else { break };

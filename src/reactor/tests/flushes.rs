@@ -52,9 +52,7 @@ fn a_table_waits_for_the_one_before_it() {
         seen = seen.max(live.len());
     }
     assert_eq!(seen, 2, "both are flushed");
-    let disk = life.lose_all_but_the_durable();
-    Life::open(&disk, small());
-    assert_eq!(lsns(&disk), (1..=confirmed).collect::<Vec<_>>());
+    assert_survives(life, confirmed, "two tables");
 }
 
 /// There is room for one table, and the first one's first try fails. If the second one took the room meanwhile and kept
@@ -73,9 +71,7 @@ fn a_table_does_not_take_the_space_that_the_one_before_it_waits_for() {
     disk.set_space_bytes(None);
     life.run_for(5 * SECOND_NS);
     assert_eq!(life.core.manifest.current().tables.len(), 2);
-    let disk = life.lose_all_but_the_durable();
-    Life::open(&disk, small());
-    assert_eq!(lsns(&disk), (1..=confirmed).collect::<Vec<_>>());
+    assert_survives(life, confirmed, "two tables");
 }
 
 /// Entries that are synced one by one take a block each, so segments fill up while the memtable stays small. It is frozen
