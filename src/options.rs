@@ -85,7 +85,8 @@ pub enum OnFull {
 
 /// How a [`Log`](crate::Log) is opened. `Options::default()` is right for a payment terminal.
 ///
-/// Memory of an open log is bounded by `3 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 6 MiB.
+/// Memory of an open log is bounded by `3 * memtable_bytes + 3 * 2 MiB` (group buffers) plus about 6 MiB; until what a kill
+/// under load has left in the log is in a table, by one `memtable_bytes` more.
 ///
 /// ```
 /// use kifa::{Compression, FlushMode, IoBackend, Options, SyncMethod};

@@ -26,7 +26,7 @@ use crate::reactor::Core;
 use crate::reactor::retain::Retention;
 use crate::wal::files::Reusable;
 use ahead::Ahead;
-use flush::{FROZEN_MAX, Frozen};
+use flush::Frozen;
 use merge::Merged;
 pub(super) use merge::unlink_tables;
 #[cfg(feature = "cli")]
@@ -75,11 +75,6 @@ impl Maintenance {
         self.frozen.len()
     }
 
-    /// As many memtables are frozen as may be.
-    pub(super) fn is_behind(&self) -> bool {
-        self.frozen.len() == FROZEN_MAX
-    }
-
     #[cfg(all(test, feature = "cli"))]
     pub(super) fn is_merging(&self) -> bool {
         self.merge.is_some()
@@ -103,7 +98,7 @@ pub(super) fn poll_job<T>(job: &mut Option<Job<T>>) -> Result<Option<T>> {
 impl Core {
     /// Appends wait: the memtable is full, and those before it are still being flushed.
     pub(super) fn is_stalled(&self) -> bool {
-        self.maintenance.is_behind() && self.memtable.bytes() >= self.options.memtable_bytes
+        self.is_behind() && self.memtable.bytes() >= self.options.memtable_bytes
     }
 
     pub(super) fn poll_maintenance(&mut self) -> Result<()> {

@@ -212,7 +212,7 @@ impl Core {
             return false;
         }
         let room = stage::GROUP_BUFFER_BYTES.min(self.options.memtable_bytes / 4);
-        let memtable_ends = self.maintenance.is_behind() && self.memtable.bytes() + room >= self.options.memtable_bytes;
+        let memtable_ends = self.is_behind() && self.memtable.bytes() + room >= self.options.memtable_bytes;
         memtable_ends || !self.has_room()
     }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Only durable entries are frozen.
 //! - The log behind a memtable is released when the manifest that names its table is durable, and not before.
-//! - At most [`FROZEN_MAX`] memtables are frozen. While the next one is full, no group is submitted: appends wait.
+//! - At most [`FROZEN_MAX`] memtables are frozen, and one that is as long as these alone. While the next one is full, no group is submitted: appends wait.
 //! - The second one is packed, written, synced and verified while the first one's table goes the rest of its way: processors
 //!   and the device are both busy. It gets its name, and its place in the manifest, only behind that one, or the log would be
 //!   released that still holds what the first one is made of.
@@ -35,7 +35,7 @@ use crate::sstable::TableBuilder;
 use crate::wal::files::Reusable;
 
 /// Most memtables on their way to a table.
-pub(super) const FROZEN_MAX: usize = 2;
+const FROZEN_MAX: usize = 2;
 /// Live segments that make a flush worth while whatever the memtable holds: a terminal that loses power every hour must
 /// not fill its card with segments of one entry each.
 const LIVE_SEGMENTS_MAX: usize = 4;
@@ -99,6 +99,14 @@ impl Progress {
 }
 
 impl Core {
+    /// As much is frozen as may be. What was recovered counts for as many memtables as it is: after a kill under load it is
+    /// all that there were.
+    pub(in crate::reactor) fn is_behind(&self) -> bool {
+        let frozen = &self.maintenance.frozen;
+        let bytes: usize = frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
+        frozen.len() == FROZEN_MAX || bytes >= FROZEN_MAX * self.options.memtable_bytes
+    }
+
     /// Polls the flushes under way, oldest first.
     pub(super) fn poll_flushes(&mut self) -> Result<()> {
         while let Some(first) = self.maintenance.frozen.front_mut() {
@@ -135,7 +143,7 @@ impl Core {
         let segments = self.options.memtable_bytes as u64 / self.options.segment_bytes;
         let full = self.memtable.bytes() >= self.options.memtable_bytes
             || (self.maintenance.frozen.is_empty() && self.wal.live.len() > LIVE_SEGMENTS_MAX + 2 * segments as usize);
-        if !full || self.maintenance.is_behind() || self.memtable.count() == 0 {
+        if !full || self.is_behind() || self.memtable.count() == 0 {
             return;
         }
         if self.wal.books.durable_lsn < self.wal.books.released_lsn {

@@ -74,6 +74,30 @@ fn a_table_does_not_take_the_space_that_the_one_before_it_waits_for() {
     assert_survives(life, confirmed, "two tables");
 }
 
+/// After a kill under load the log holds three memtables' entries, which are recovered into one. While that one is flushed,
+/// another beside it would make five of what is bounded to three, and appends that go on.
+#[test]
+fn a_memtable_that_was_recovered_counts_for_as_many_as_it_is() {
+    let disk = SimDisk::new(1);
+    let mut life = Life::open(&disk, small());
+    disk.fail(Fault::nth(OpClass::Rename, 1, FaultKind::NoSpace).on("sst/"));
+    freeze(&mut life, 2);
+    let disk = life.lose_all_but_the_durable();
+    let mut life = Life::open(&disk, small());
+    disk.fail(Fault::nth(OpClass::Rename, 1, FaultKind::NoSpace).on("sst/"));
+    freeze(&mut life, 1);
+    while life.core.memtable.bytes() < small().memtable_bytes {
+        life.append_each(1, ENTRY_BYTES);
+    }
+    life.steps(20);
+    assert_eq!(life.core.maintenance.frozen_memtables(), 1, "it is as long as two");
+    let (seq, confirmed) = life.stage(1, ENTRY_BYTES);
+    while !life.is_confirmed(seq) {
+        life.step();
+    }
+    assert_survives(life, confirmed, "when it is flushed, appends go on");
+}
+
 /// Entries that are synced one by one take a block each, so segments fill up while the memtable stays small. It is frozen
 /// for that once, not with each entry until the flush is done.
 #[test]
